@@ -1,0 +1,45 @@
+"""The connection form: one description for Airflow's metadata (3.3 and newer) and for the hook methods before."""
+
+from __future__ import annotations
+
+from typing import Any
+
+CONN_FIELDS: dict[str, dict[str, Any]] = {
+    "api_version": {
+        "label": "Stripe API version",
+        "schema": {"type": ["string", "null"]},
+        "description": "Stripe-Version header. Empty: the version this provider was written for.",
+    },
+    "stripe_account": {
+        "label": "Connected account",
+        "schema": {"type": ["string", "null"]},
+        "description": "Stripe-Account header (acct_…), to read a connected account.",
+    },
+    "stripe_context": {
+        "label": "Stripe context",
+        "schema": {"type": ["string", "null"]},
+        "description": "Stripe-Context header; organization keys (sk_org_…) need it.",
+    },
+    "timeout": {
+        "label": "Timeout",
+        "schema": {"type": ["number", "null"]},
+        "description": "Seconds to wait for one answer. Empty: 60.",
+    },
+    "max_retries": {
+        "label": "Retries",
+        "schema": {"type": ["integer", "null"]},
+        "description": "How often one request is tried again. Empty: 6.",
+    },
+}
+
+UI_FIELD_BEHAVIOUR: dict[str, Any] = {
+    "hidden-fields": ["login", "schema", "port", "extra"],
+    "relabeling": {"host": "Base URL", "password": "API key"},
+    "placeholders": {
+        "host": "https://api.stripe.com",
+        "password": "rk_… (restricted, Identity: Read) or sk_…; empty only behind a gateway that adds it",
+        "stripe_account": "acct_…",
+        "timeout": "60",
+        "max_retries": "6",
+    },
+}

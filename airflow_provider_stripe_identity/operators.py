@@ -1,0 +1,180 @@
+"""Operators that write Stripe Identity data to object storage."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator
+
+from airflow_provider_stripe_identity.failures import (
+    permanent_errors_fail_the_task,
+    wrong_arguments_fail_the_task,
+)
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+from airflow_provider_stripe_identity.jsonl import (
+    DEFAULT_FIELDS,
+    Fields,
+    JsonLines,
+    check_fields,
+    gzip_writer,
+)
+from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
+from airflow_provider_stripe_identity.stripe_api.parameters import Time, verification_sessions_query
+from airflow_provider_stripe_identity.windows import (
+    check_window_arguments,
+    resolve_window,
+    wait_until_settled,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StripeIdentityToObjectStorageOperator(BaseOperator):
+    """
+    Write the VerificationSessions created in the run's window to one object, a JSON line each, newest first.
+
+    The object appears whole or not at all, and the same run writes the same object again, so clearing the task
+    replaces it. A window without sessions writes an empty object.
+
+    The window is half-open, ``[created_gte, created_lt)``: the explicit bounds when given, else the run's data
+    interval, else ``window`` (see :mod:`airflow_provider_stripe_identity.windows`). Wrong arguments, a wrong key and
+    missing permissions fail the task at once, without retries.
+
+    :param destination: URL of the object, e.g.
+        ``s3://aws_default@lake/verification_sessions/dt={{ ds }}/sessions.jsonl.gz`` (templated); a name that ends in
+        ``.gz`` is compressed
+    :param destination_conn_id: Airflow connection of the object storage, instead of the one in the URL (templated)
+    :param stripe_conn_id: Airflow connection of type ``stripe_identity`` (templated)
+    :param created_gte: explicit start of the window, with ``created_lt`` (templated)
+    :param created_lt: explicit end of the window (templated)
+    :param window: length of the window for runs without a data interval of their own
+    :param status: only sessions that have this status now (templated)
+    :param client_reference_id: only sessions with this reference (templated)
+    :param related_customer: only sessions of this Customer (templated)
+    :param related_customer_account: only sessions of this Account representing a customer (templated)
+    :param expand: paths for Stripe to expand, such as ``data.verified_outputs``; what is expanded is written
+    :param fields: top-level fields to write, or ``"all"``. The default leaves out the personal ones
+        (``provided_details``, ``verified_outputs``); ``client_secret`` and ``url`` are never written
+    :param extra_columns: merged into every row, e.g. ``{"_exported_at": "{{ ts }}"}`` (templated)
+    :param stripe_account: connected account to read, instead of the connection's (templated)
+    :param settle: how long after its end a window is read, for Stripe's list to be complete; a task that
+        starts earlier waits
+    :return: ``{"uri", "sessions", "bytes", "created_gte", "created_lt", "oldest", "newest", "statuses"}``,
+        the times in epoch seconds
+    """
+
+    template_fields: Sequence[str] = (
+        "destination",
+        "destination_conn_id",
+        "stripe_conn_id",
+        "created_gte",
+        "created_lt",
+        "status",
+        "client_reference_id",
+        "related_customer",
+        "related_customer_account",
+        "extra_columns",
+        "stripe_account",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"extra_columns": "json"}
+    ui_color = "#e6e4ff"
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        destination_conn_id: str | None = None,
+        stripe_conn_id: str = StripeIdentityHook.default_conn_name,
+        created_gte: Time | None = None,
+        created_lt: Time | None = None,
+        window: timedelta | None = None,
+        status: str | None = None,
+        client_reference_id: str | None = None,
+        related_customer: str | None = None,
+        related_customer_account: str | None = None,
+        expand: Sequence[str] = (),
+        fields: Fields = DEFAULT_FIELDS,
+        extra_columns: Mapping[str, Any] | None = None,
+        stripe_account: str | None = None,
+        settle: timedelta = timedelta(seconds=30),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # What templates cannot change is refused when the DAG is parsed, the rest when the task starts.
+        check_window_arguments(created_gte, created_lt, window)
+        verification_sessions_query(expand=expand)
+        check_fields(fields)
+        if not isinstance(settle, timedelta) or settle < timedelta(0):
+            raise ValueError(f"settle must be a timedelta of 0 or more, not {settle!r}")
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+        self.stripe_conn_id = stripe_conn_id
+        self.created_gte = created_gte
+        self.created_lt = created_lt
+        self.window = window
+        self.status = status
+        self.client_reference_id = client_reference_id
+        self.related_customer = related_customer
+        self.related_customer_account = related_customer_account
+        self.expand = expand
+        self.fields = fields
+        self.extra_columns = extra_columns
+        self.stripe_account = stripe_account
+        self.settle = settle
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Export the run's window."""
+        with wrong_arguments_fail_the_task():
+            window = resolve_window(
+                context, created_gte=self.created_gte, created_lt=self.created_lt, window=self.window
+            )
+            expand = self._expand()
+            lines = JsonLines(self.fields, expand=expand, extra_columns=self.extra_columns)
+            destination = open_destination(self.destination, self.destination_conn_id)
+            hook = StripeIdentityHook(self.stripe_conn_id, stripe_account=self.stripe_account)
+            sessions = hook.list_verification_sessions(
+                client_reference_id=self.client_reference_id,
+                created_gte=window.created_gte,
+                created_lt=window.created_lt,
+                status=self.status,
+                related_customer=self.related_customer,
+                related_customer_account=self.related_customer_account,
+                expand=expand,
+            )
+            wait_until_settled(window, self.settle)
+        uri = clean_uri(destination)
+        self.log.info("Exporting VerificationSessions created in %s to %s", window, uri)
+        with (
+            permanent_errors_fail_the_task(),
+            tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
+        ):
+            with gzip_writer(spool) if uri.endswith(".gz") else nullcontext(spool) as file:
+                for session in sessions:
+                    file.write(lines.line(session))
+            spool.flush()
+            size = spool.tell()
+            put(Path(spool.name), destination)
+        self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
+        return {
+            "uri": uri,
+            "sessions": lines.sessions,
+            "bytes": size,
+            "created_gte": window.created_gte,
+            "created_lt": window.created_lt,
+            "oldest": lines.oldest,
+            "newest": lines.newest,
+            "statuses": dict(lines.statuses),
+        }
+
+    def _expand(self) -> tuple[str, ...]:
+        """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""
+        expand = tuple(self.expand)
+        if self.fields != "all" and "verified_outputs" in self.fields and "data.verified_outputs" not in expand:
+            expand += ("data.verified_outputs",)
+        return expand

@@ -1,0 +1,278 @@
+"""The export: exactly the sessions of the run's window, in one object that appears whole or not at all."""
+
+from __future__ import annotations
+
+import gzip
+import itertools
+import json
+import logging
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
+from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
+from airflow_provider_stripe_identity.stripe_api import StripeAPIError
+from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
+
+MAY_1, MAY_2 = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)
+DAY = {"data_interval_start": MAY_1, "data_interval_end": MAY_2, "run_id": "scheduled", "dag_run": SimpleNamespace()}
+
+
+def operator(destination: Path | str, **arguments) -> StripeIdentityToObjectStorageOperator:
+    url = destination.as_uri() if isinstance(destination, Path) else destination
+    return StripeIdentityToObjectStorageOperator(task_id="export", destination=url, **arguments)
+
+
+def rows(path: Path) -> list[dict]:
+    raw = path.read_bytes()
+    text = (gzip.decompress(raw) if path.suffix == ".gz" else raw).decode()
+    assert text == "" or text.endswith("\n")
+    return [json.loads(line) for line in text.split("\n")[:-1]]
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob("*") if path.is_file())
+
+
+def expected(sessions, fields=DEFAULT_FIELDS) -> list[dict]:
+    return [{name: value for name, value in session.items() if name in fields} for session in sessions]
+
+
+@pytest.mark.parametrize("name", ["sessions.jsonl", "sessions.jsonl.gz"])
+def test_the_windows_sessions_are_in_the_object(server, tmp_path, name):
+    start, end = int(MAY_1.timestamp()), int(MAY_2.timestamp())
+    server.populate(350, start - 86400, end + 86400)
+    for created in (start - 1, start, end - 1, end):
+        server.create_session(created=created)
+    result = operator(tmp_path / name).execute(DAY)
+    truth = list(server.sessions(created={"gte": start, "lt": end}))
+    assert rows(tmp_path / name) == expected(truth)
+    assert [truth[0]["created"], truth[-1]["created"]] == [end - 1, start]
+    statuses = {status: sum(session["status"] == status for session in truth) for status in {*result["statuses"]}}
+    assert result == {
+        "uri": f"file://{tmp_path}/{name}",
+        "sessions": len(truth),
+        "bytes": (tmp_path / name).stat().st_size,
+        "created_gte": start,
+        "created_lt": end,
+        "oldest": start,
+        "newest": end - 1,
+        "statuses": statuses,
+    }
+    assert sum(statuses.values()) == len(truth)
+    assert len(json.dumps(result)) < 1024
+
+
+def test_the_same_run_writes_the_same_bytes_again(server, tmp_path):
+    server.populate(150, MAY_1, MAY_2)
+    destination = tmp_path / "sessions.jsonl.gz"
+    operator(destination).execute(DAY)
+    first = destination.read_bytes()
+    operator(destination).execute(DAY)
+    assert destination.read_bytes() == first
+    assert files(tmp_path) == ["sessions.jsonl.gz"]
+
+
+def test_an_empty_window_replaces_what_was_there(server, tmp_path):
+    destination = tmp_path / "sessions.jsonl.gz"
+    session = server.create_session(created=int(MAY_1.timestamp()))
+    operator(destination).execute(DAY)
+    assert [row["id"] for row in rows(destination)] == [session["id"]]
+    result = operator(destination, status="verified").execute(DAY)
+    assert rows(destination) == []
+    assert (result["sessions"], result["oldest"], result["newest"], result["statuses"]) == (0, None, None, {})
+
+
+@pytest.mark.parametrize(
+    "filters",
+    [
+        {"status": "verified"},
+        {"client_reference_id": "user_a"},
+        {"related_customer": "cus_a"},
+        {"related_customer_account": "acct_a"},
+        {"stripe_account": "acct_other"},
+    ],
+    ids=str,
+)
+def test_every_filter_is_stripes(server, tmp_path, filters):
+    created = int(MAY_1.timestamp()) + 5
+    account = filters.get("stripe_account")
+    chosen = {key: value for key, value in filters.items() if key != "stripe_account"}
+    wanted = server.create_session(created=created, account=account, **chosen)
+    server.create_session(created=created)
+    destination = tmp_path / "sessions.jsonl"
+    operator(destination, **filters).execute(DAY)
+    assert [row["id"] for row in rows(destination)] == [wanted["id"]]
+
+
+def test_personal_fields_are_written_only_when_asked_for(server, tmp_path):
+    created = int(MAY_1.timestamp())
+    session = server.create_session(created=created, provided_details={"email": "jenny@example.com", "phone": None})
+    server.verify(session["id"])
+    destination = tmp_path / "sessions.jsonl"
+
+    def written(**arguments):
+        operator(destination, **arguments).execute(DAY)
+        return rows(destination)[0]
+
+    assert written().keys() == session.keys() & set(DEFAULT_FIELDS)
+    assert written(fields=("id", "verified_outputs"))["verified_outputs"]["first_name"]
+    assert written(expand=["data.verified_outputs"])["verified_outputs"]["first_name"]
+    assert written(fields=["provided_details"]) == {"provided_details": {"email": "jenny@example.com", "phone": None}}
+    report = written(expand=["data.last_verification_report"])["last_verification_report"]
+    assert report["object"] == "identity.verification_report"
+    everything = written(fields="all")
+    assert "provided_details" in everything
+    assert not {"client_secret", "url", "verified_outputs"} & everything.keys()
+
+
+def test_extra_columns_come_with_every_row(server, tmp_path):
+    server.create_session(created=int(MAY_1.timestamp()))
+    operator(tmp_path / "s.jsonl", extra_columns={"_exported_at": "2026-05-02"}).execute(DAY)
+    assert rows(tmp_path / "s.jsonl")[0]["_exported_at"] == "2026-05-02"
+
+
+accounts = (f"acct_{n}" for n in itertools.count())
+
+
+@pytest.fixture(scope="module")
+def shared_server():
+    """One server for all examples of a property; each example has an account of its own."""
+    with StripeIdentityServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
+        yield server
+
+
+@given(
+    seconds=st.lists(st.integers(0, 8), max_size=12).flatmap(
+        # Some seconds with a whole page, or one session more or less than that.
+        lambda few: st.tuples(
+            st.just(few), st.lists(st.tuples(st.integers(0, 8), st.sampled_from([99, 100, 101])), max_size=2)
+        )
+    ),
+    cuts=st.sets(st.integers(1, 8_000_000), max_size=4),
+)
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_adjacent_exports_hold_every_session_once(shared_server, tmp_path_factory, seconds, cuts):
+    account, folder = next(accounts), tmp_path_factory.mktemp("lake")
+    few, crowded = seconds
+    base = int(MAY_1.timestamp())
+    for second in [*few, *itertools.chain.from_iterable([second] * count for second, count in crowded)]:
+        shared_server.create_session(account=account, created=base + second)
+    shared_server.create_session(account=account, created=base + 9)
+    bounds = sorted({0, 10_000_000, *cuts})
+    bounds = [0, *(b for a, b in itertools.pairwise(bounds) if b - a >= 1_000_000)]
+    exported = []
+    for number, (start, end) in enumerate(itertools.pairwise([*bounds[:-1], 10_000_000])):
+        destination = folder / f"{number}.jsonl"
+        interval = {
+            "data_interval_start": MAY_1 + timedelta(microseconds=start),
+            "data_interval_end": MAY_1 + timedelta(microseconds=end),
+        }
+        operator(destination, stripe_account=account).execute(DAY | interval)
+        exported = [row["id"] for row in rows(destination)] + exported
+    assert exported == [session["id"] for session in shared_server.sessions(account=account)]
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault.status(500, headers={"Stripe-Should-Retry": "false"}), Fault.status(403)], ids=["500", "403"]
+)
+@pytest.mark.parametrize("existing", [True, False])
+def test_a_failed_export_leaves_what_was_there(server, tmp_path, fault, existing):
+    destination = tmp_path / "lake" / "sessions.jsonl"
+    server.populate(250, MAY_1, MAY_2)
+    if existing:
+        operator(destination, fields=["id"]).execute(DAY)
+    before = rows(destination) if existing else None
+    asked = len(server.requests)
+    failing = operator(destination)
+    server.fault_every(2, fault)
+    with pytest.raises(AirflowFailException if fault.response.status == 403 else StripeAPIError):
+        failing.execute(DAY)
+    assert len(server.requests) == asked + 2, "the second page fails, the first has been written to the spool"
+    assert files(tmp_path) == (["sessions.jsonl"] if existing else [])
+    if existing:
+        assert rows(destination) == before
+
+
+def test_the_spool_is_private_and_does_not_stay(server, tmp_path, monkeypatch):
+    spool = tmp_path / "spool"
+    spool.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(spool))
+    server.populate(250, MAY_1, MAY_2)
+    server.fault_every(2, Fault.status(403))
+    with pytest.raises(AirflowFailException):
+        operator(tmp_path / "sessions.jsonl").execute(DAY)
+    assert files(spool) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ({"created_gte": MAY_1}, "created_lt"),
+        ({"window": 86400}, "window"),
+        ({"expand": ["verified_outputs"]}, "expand"),
+        ({"fields": "id"}, "fields"),
+        ({"fields": ["client_secret"]}, "fields"),
+        ({"settle": 30}, "settle"),
+        ({"settle": timedelta(-1)}, "settle"),
+    ],
+    ids=str,
+)
+def test_what_no_template_can_change_is_refused_when_the_dag_is_parsed(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        operator("file:///x", **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "context", "named"),
+    [
+        ({"status": "verifed"}, DAY, "status"),
+        ({"client_reference_id": ""}, DAY, "client_reference_id"),
+        ({"created_gte": "2026-01-01", "created_lt": "2026-01-02"}, DAY, "created_gte.*offset"),
+        ({"created_gte": MAY_2, "created_lt": MAY_1}, DAY, "created_gte.*created_lt"),
+        ({"extra_columns": {"id": "x"}}, DAY, "extra_columns"),
+        ({"destination": "lake/x"}, DAY, "destination"),
+        ({"destination": "s3://bucket/"}, DAY, "destination"),
+        ({}, {"run_id": "manual"}, r"window=timedelta\(days=1\)"),
+        ({"created_gte": 1, "created_lt": 9_999_999_999}, DAY, "in the future"),
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_fails_the_task_at_once_without_a_request(server, tmp_path, arguments, context, named):
+    with pytest.raises(AirflowFailException, match=named):
+        operator(**{"destination": tmp_path / "x", **arguments}).execute(context)
+    assert len(server.requests) == 0
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("connection", "named"),
+    [
+        ({"password": "pk_test_x"}, "password"),
+        ({"host": "http://stripe.example.com", "password": "sk_test_x"}, "host"),
+        ({"extra": {"timeout": "soon"}, "password": "sk_test_x"}, "timeout"),
+        ({"login": "sk_test_x"}, "password"),
+        ({}, "password"),
+    ],
+    ids=str,
+)
+def test_a_wrong_connection_fails_the_task_at_once(monkeypatch, tmp_path, connection, named):
+    monkeypatch.setenv("AIRFLOW_CONN_BAD", json.dumps({"conn_type": "stripe_identity", **connection}))
+    with pytest.raises(AirflowFailException, match=named):
+        operator(tmp_path / "x", stripe_conn_id="bad").execute(DAY)
+
+
+def test_a_wrong_key_fails_the_task_at_once_and_is_in_no_log_line(server, tmp_path, monkeypatch, caplog):
+    connection = json.loads(server.airflow_connection()) | {"password": "sk_test_marked_1234"}
+    monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", json.dumps(connection))
+    with caplog.at_level(logging.DEBUG), pytest.raises(AirflowFailException, match="Invalid API Key") as raised:
+        operator(tmp_path / "x").execute(DAY)
+    assert "1234" not in str(raised.value) + "".join(caplog.messages)
+    assert len(server.requests) == 1
