@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 
 os.environ["AIRFLOW_HOME"] = tempfile.mkdtemp(prefix="airflow_home_")
@@ -11,13 +12,15 @@ os.environ["AIRFLOW__CORE__UNIT_TEST_MODE"] = "False"
 # Connections of the tests are environment variables; a proxy between us and loopback would be in the way.
 os.environ["NO_PROXY"] = os.environ["no_proxy"] = "127.0.0.1,localhost"
 
-from collections.abc import Callable  # noqa: E402
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
-import pytest  # noqa: E402
+import pytest
 
-from airflow_provider_stripe_identity.hooks import StripeIdentityHook  # noqa: E402
-from airflow_provider_stripe_identity.stripe_api import client as client_module  # noqa: E402
-from airflow_provider_stripe_identity.testing import StripeIdentityServer  # noqa: E402
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+from airflow_provider_stripe_identity.stripe_api import client as client_module
+from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 pytest_plugins = ["airflow_provider_stripe_identity.testing.fixtures"]
 
@@ -50,3 +53,46 @@ def make_connection(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], StripeId
         return StripeIdentityHook("made")
 
     return make
+
+
+@pytest.fixture(scope="session")
+def database() -> None:
+    """Airflow's metadata database, migrated once."""
+    from airflow.utils.db import initdb
+
+    initdb()
+
+
+class DagsFolder:
+    """The DAGs folder of this process: ``dag.test()`` reads it whole, and wants the DAG in it."""
+
+    path = Path(os.environ["AIRFLOW_HOME"]) / "dags"
+
+    def load(self) -> dict[str, Any]:
+        """Return the DAGs by id, parsed without errors or warnings."""
+        from airflow.dag_processing.dagbag import DagBag
+
+        bag = DagBag(dag_folder=self.path)
+        assert (bag.import_errors, bag.captured_warnings) == ({}, {})
+        return bag.dags
+
+
+@pytest.fixture
+def dags_folder(database: None) -> Iterator[DagsFolder]:
+    """An empty DAGs folder."""
+    folder = DagsFolder()
+    folder.path.mkdir()
+    yield folder
+    shutil.rmtree(folder.path)
+
+
+@pytest.fixture
+def run_dag_file(dags_folder: DagsFolder) -> Callable[..., Any]:
+    """Run the one DAG of a file's text through ``dag.test()`` and return the run."""
+
+    def run(text: str, **arguments: Any) -> Any:
+        (dags_folder.path / "file.py").write_text(text)
+        (dag,) = dags_folder.load().values()
+        return dag.test(**arguments)
+
+    return run

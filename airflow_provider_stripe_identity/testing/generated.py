@@ -120,10 +120,11 @@ class Population:
         """Return session `i` if it is one of those that are wanted."""
         if i not in self.changed and "status" in wanted and self._outcome(i, self._roll(i))[0] not in wanted["status"]:
             return None  # most of a scan ends here, without building a session
-        session = self[i]
+        session = self.item(i)
         return session if all(session.get(name) in values for name, values in wanted.items()) else None
 
-    def __getitem__(self, i: int) -> Json:
+    def item(self, i: int) -> Json:
+        """Return session `i` as it is now."""
         return self.changed.get(i) or self.generated(i)
 
     def generated(self, i: int) -> Json:
@@ -264,9 +265,10 @@ class PopulationEvents:
         types = wanted.get("type")
         if not happened or (types is not None and f"identity.verification_session.{happened}" not in types):
             return None
-        return self[i]
+        return self.item(i)
 
-    def __getitem__(self, i: int) -> Json:
+    def item(self, i: int) -> Json:
+        """Return what happened to session `i`."""
         session = self._population.generated(i)
         before: Json = {"last_error": None, "last_verification_report": None, "redaction": None}
         if self._stage <= PROCESSING:

@@ -126,33 +126,38 @@ def verification_report(session: Json, created: int, redacted: bool) -> Json:
     :param redacted: whether the session has been redacted since
     """
     person = _person(session["id"])
-    error = session["last_error"]
     options = session["options"] or {}
-
-    def check(name: str, **found: Any) -> Json:
-        failed = error is not None and error["code"].startswith(name)
-        found = dict.fromkeys(found) if failed else found
-        return {**found, "error": error if failed else None, "status": "unverified" if failed else "verified"}
-
+    error = session["last_error"]
+    code = (error and error["code"]) or ""
     checks: Json = {}
-    if session["type"] == "id_number":
-        found = {name: person[name] for name in ("dob", "first_name", "id_number", "id_number_type", "last_name")}
-        checks["id_number"] = check("id_number", **found)
-    else:
-        found = {name: person[name] for name in ("address", "dob", "first_name", "last_name", "number", "sex")}
-        checks["document"] = check(
-            "document",
-            **found,
-            expiration_date={"day": 1, "month": 12, "year": 2030},
-            issued_date={"day": 1, "month": 12, "year": 2020},
-            files=[f"file_1{session['id'][4:]}"],
-            issuing_country=person["issuing_country"],
-            type="passport",
-        )
-    if options.get("document", {}).get("require_matching_selfie"):
-        checks["selfie"] = check("selfie", document="file_document", selfie="file_selfie")
-    if session["type"] == "verification_flow":
-        checks |= {name: check(name, **{name: person[name]}) for name in ("email", "phone")}
+
+    def check(name: str, usual: bool, *found: str, **more: Any) -> None:
+        failed = code.startswith(name)
+        if usual or failed:
+            data = {field: person[field] for field in found} | more
+            if failed:
+                checks[name] = {**dict.fromkeys(data), "error": error, "status": "unverified"}
+            else:
+                checks[name] = {**data, "error": None, "status": "verified"}
+
+    check(
+        "document",
+        session["type"] != "id_number",
+        *("address", "dob", "first_name", "issuing_country", "last_name", "number", "sex"),
+        expiration_date={"day": 1, "month": 12, "year": 2030},
+        issued_date={"day": 1, "month": 12, "year": 2020},
+        files=[f"file_1{session['id'][4:]}"],
+        type="passport",
+    )
+    check(
+        "id_number",
+        session["type"] == "id_number",
+        *("dob", "first_name", "id_number", "id_number_type", "last_name"),
+    )
+    selfie = options.get("document", {}).get("require_matching_selfie", False)
+    check("selfie", selfie, document=f"file_2{session['id'][4:]}", selfie=f"file_3{session['id'][4:]}")
+    for name in ("email", "phone"):
+        check(name, session["type"] == "verification_flow", name)
     report = {
         "id": session["last_verification_report"],
         "object": "identity.verification_report",

@@ -76,7 +76,7 @@ class _Stream(Protocol):
     """A sequence of objects, oldest first, that can be found by place and by id."""
 
     def __len__(self) -> int: ...
-    def __getitem__(self, i: int) -> Json: ...
+    def item(self, i: int) -> Json: ...
     def key(self, i: int) -> Key: ...
     def find(self, object_id: str) -> int | None: ...
     def candidates(self, wanted: dict[str, Any], low: int, high: int) -> Sequence[int]: ...
@@ -94,7 +94,8 @@ class Recorded:
     def __len__(self) -> int:
         return len(self._keys)
 
-    def __getitem__(self, i: int) -> Json:
+    def item(self, i: int) -> Json:
+        """Return an object."""
         return self._objects[self._keys[i][-1]]
 
     def add(self, item: Json) -> None:
@@ -125,7 +126,7 @@ class Recorded:
 
     def match(self, i: int, wanted: dict[str, Any]) -> Json | None:
         """Return an object if it is one of those that are wanted."""
-        item = self[i]
+        item = self.item(i)
         return item if all(item.get(name) in values for name, values in wanted.items()) else None
 
 
@@ -226,7 +227,7 @@ class Store:
             for stream in self._streams[kind]:
                 i = stream.find(object_id)
                 if i is not None:
-                    key, item = stream.key(i), self._current(kind, stream[i])
+                    key, item = stream.key(i), self._current(kind, stream.item(i))
                     gone = kind == "event" and key[0] < time.time() - EVENTS_ARE_KEPT
                     return None if gone else (key, item)
         return None

@@ -144,7 +144,7 @@ def test_update_brings_the_consequences_of_a_status(server: StripeIdentityServer
     assert retrieve(server, session_id)["some_new_field"] == [1]
 
 
-@pytest.mark.parametrize("field", ["id", "object", "created"])
+@pytest.mark.parametrize("field", ["object", "created"])
 def test_some_fields_never_change(server: StripeIdentityServer, field: str) -> None:
     session_id = server.create_session()["id"]
     with pytest.raises(ValueError, match=field):
@@ -186,7 +186,7 @@ def test_events_are_kept_thirty_days(server: StripeIdentityServer) -> None:
     server.populate(10, now - 32 * 86400, now - 31 * 86400)
     listed = ask(server._api, EVENTS).body["data"]
     assert [event["data"]["object"]["id"] for event in listed] == [young["id"]]
-    gone = f"evt_1{server._api.store(None)._populations[0][0]['id'][4:]}0"
+    gone = f"evt_1{server._api.store(None)._populations[0].item(0)['id'][4:]}0"
     assert ask(server._api, f"{EVENTS}/{gone}").status == 404
     assert ask(server._api, EVENTS, ("starting_after", gone)).body["error"]["code"] == "resource_missing"
 

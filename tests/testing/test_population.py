@@ -5,6 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from collections import Counter, defaultdict
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,6 +23,10 @@ def population(count: int = 3000, seconds: int = 86400, seed: int = 0, rank: int
     return Population(count, NOON, NOON + seconds, seed=seed, rank=rank, account="acct_1", livemode=False)
 
 
+def everything(sessions: Population) -> list[dict[str, Any]]:
+    return [sessions.item(i) for i in range(len(sessions))]
+
+
 @given(st.integers(1, 300), st.integers(1, 10**6), st.integers(0, 5))
 @settings(max_examples=100, deadline=None)
 def test_order_period_and_ids(count: int, seconds: int, seed: int) -> None:
@@ -30,7 +35,7 @@ def test_order_period_and_ids(count: int, seconds: int, seed: int) -> None:
     assert created == sorted(created)
     assert created[0] >= NOON
     assert created[-1] < NOON + seconds
-    ids = [sessions[i]["id"] for i in range(count)]
+    ids = [sessions.item(i)["id"] for i in range(count)]
     assert [sessions.find(session_id) for session_id in ids] == list(range(count))
 
 
@@ -43,19 +48,19 @@ def test_unknown_ids(session_id: str) -> None:
 
 def test_ids_belong_to_one_population() -> None:
     one, other = population(), population(rank=1)
-    assert other.find(one[5]["id"]) is None
-    assert one.find(one[5]["id"].upper()) is None
-    assert one.find(one[5]["id"] + "0") is None
+    assert other.find(one.item(5)["id"]) is None
+    assert one.find(one.item(5)["id"].upper()) is None
+    assert one.find(one.item(5)["id"] + "0") is None
 
 
 def test_same_seed_same_population() -> None:
-    once, again, other = (list(population(50, seed=seed)) for seed in (1, 1, 2))
+    once, again, other = (everything(population(50, seed=seed)) for seed in (1, 1, 2))
     assert once == again
     assert once != other
 
 
 def test_realistic() -> None:
-    sessions = list(population())
+    sessions = everything(population())
     statuses = Counter(session["status"] for session in sessions)
     assert statuses.keys() == {"verified", "requires_input", "canceled", "processing"}
     assert statuses["verified"] > len(sessions) / 2
@@ -72,7 +77,7 @@ def test_realistic() -> None:
 
 def test_people_try_again_soon_and_mostly_succeed() -> None:
     people = defaultdict(list)
-    for session in population():
+    for session in everything(population()):
         if session["client_reference_id"]:
             people[session["client_reference_id"]].append(session)
     again = [attempts for attempts in people.values() if len(attempts) > 1]
@@ -85,7 +90,7 @@ def test_people_try_again_soon_and_mostly_succeed() -> None:
 
 
 def test_credentials_only_while_they_can_be_used() -> None:
-    for session in population():
+    for session in everything(population()):
         usable = session["status"] in ("requires_input", "processing")
         assert (session["client_secret"] is not None) == usable
         assert (session["url"] is not None) == usable
@@ -119,7 +124,7 @@ def test_a_name_is_found_without_a_search(monkeypatch: pytest.MonkeyPatch) -> No
     built = []
     generated = sessions.generated
     monkeypatch.setattr(sessions, "generated", lambda i: built.append(i) or generated(i))
-    name = next(filter(None, (sessions[i]["client_reference_id"] for i in range(777_000, 778_000))))
+    name = next(filter(None, (sessions.item(i)["client_reference_id"] for i in range(777_000, 778_000))))
     built.clear()
     found = sessions.candidates({"client_reference_id": [name]}, 0, len(sessions))
     assert 1 <= len(found) <= 4

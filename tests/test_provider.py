@@ -1,0 +1,110 @@
+"""Airflow finds the provider, and the wheel holds the package and nothing else."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import inspect
+import json
+import pkgutil
+import subprocess
+import sys
+import zipfile
+from importlib import import_module
+from pathlib import Path
+
+import airflow
+import jsonschema
+import pytest
+
+import airflow_provider_stripe_identity as package
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+
+ROOT = Path(__file__).resolve().parents[1]
+INFO = package.get_provider_info()
+
+
+def run_airflow(*command: str) -> str:
+    done = subprocess.run([sys.executable, "-m", "airflow", *command], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_the_provider_info_fits_airflows_schema():
+    schema = json.loads((Path(airflow.__file__).parent / "provider_info.schema.json").read_text())
+    jsonschema.validate(INFO, schema)
+
+
+def test_the_package_name_is_the_distributions():
+    (entry_point,) = importlib.metadata.entry_points(group="apache_airflow_provider", module=package.__name__)
+    assert INFO["package-name"] == entry_point.dist.name
+    assert entry_point.load()() == INFO
+
+
+def test_every_dotted_path_can_be_imported():
+    for connection_type in INFO["connection-types"]:
+        module, name = connection_type["hook-class-name"].rsplit(".", 1)
+        assert getattr(import_module(module), name).conn_type == connection_type["connection-type"]
+    for kind in ("hooks", "operators"):
+        for entry in INFO[kind]:
+            for module in entry["python-modules"]:
+                import_module(module)
+
+
+def test_airflow_lists_the_provider():
+    assert INFO["package-name"] in run_airflow("providers", "list")
+    assert INFO["package-name"] in run_airflow("providers", "get", INFO["package-name"])
+    assert "stripe_conn_id" in run_airflow("providers", "hooks")
+
+
+def test_the_form_is_the_same_before_airflow_3_3():
+    behaviour = StripeIdentityHook.get_ui_field_behaviour()
+    declared = INFO["connection-types"][0]["ui-field-behaviour"]
+    assert behaviour["hidden_fields"] == declared["hidden-fields"]
+    assert behaviour["relabeling"] == declared["relabeling"]
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
+    subprocess.run(
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, ROOT],
+        check=True,
+        capture_output=True,
+    )
+    (wheel,) = tmp_path.glob("*.whl")
+    names = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
+    tracked = {str(path.relative_to(ROOT)) for path in (ROOT / package.__name__).rglob("*") if path.is_file()}
+    assert set(names) == {name for name in tracked if "__pycache__" not in name}
+    assert f"{package.__name__}/py.typed" in names
+
+
+def modules() -> list[str]:
+    return [
+        found.name
+        for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")
+        if not found.name.endswith("__main__")
+    ]
+
+
+@pytest.mark.parametrize("name", modules())
+def test_everything_public_is_documented(name):
+    module = import_module(name)
+    assert module.__doc__
+    for member_name, member in inspect.getmembers(module):
+        if member_name.startswith("_") or getattr(member, "__module__", None) != name:
+            continue
+        if inspect.isclass(member) or inspect.isfunction(member):
+            assert member.__doc__, f"{name}.{member_name}"
+
+
+def test_stripe_api_does_not_know_airflow_nor_does_the_embedded_server():
+    """Importing them must not import Airflow."""
+    code = (
+        "import sys, airflow_provider_stripe_identity.stripe_api.client, "
+        "airflow_provider_stripe_identity.stripe_api.listing, airflow_provider_stripe_identity.testing\n"
+        "sys.exit('airflow' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_dag_file_does_not_pay_for_http():
+    """``requests`` alone would double what importing the operators costs."""
+    code = "import sys, airflow_provider_stripe_identity.operators\nsys.exit('requests' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

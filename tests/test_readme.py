@@ -1,0 +1,112 @@
+"""Every code block of the README does what the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+RUN = {
+    "console": "test_the_commands_are_targets_of_make",
+    "bash": "test_every_way_to_make_the_connection",
+    "json": "test_the_result_is_what_the_task_returns",
+    "python": "test_python",
+}
+YESTERDAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
+
+
+def blocks(language: str) -> list[str]:
+    found = [text for kind, text in BLOCKS if kind == language]
+    assert found
+    return found
+
+
+def test_every_block_is_run():
+    assert {kind for kind, _ in BLOCKS} == RUN.keys()
+
+
+def test_the_commands_are_targets_of_make():
+    for line in blocks("console")[0].splitlines():
+        command = line.removeprefix("$ ").split("#")[0].split()
+        subprocess.run([*command, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("block", blocks("bash"))
+def test_every_way_to_make_the_connection(block, tmp_path, monkeypatch):
+    """Run the block in a shell, take the connection that it made, and ask the hook what it would use."""
+    name = "AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT"
+    script = f"{block}\nprintenv {name} > made"
+    if block.startswith("airflow"):
+        script = f"airflow db migrate\n{block}\nairflow connections export made --file-format json"
+    environment = {
+        "AIRFLOW_HOME": str(tmp_path),
+        "HOME": str(tmp_path),
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "STRIPE_API_KEY": "rk_test_readme",
+    }
+    subprocess.run(["bash", "-euc", script], env=environment, cwd=tmp_path, check=True, capture_output=True)
+    made = (tmp_path / "made").read_text().rstrip("\n")
+    monkeypatch.setenv(
+        name, json.dumps(json.loads(made)["stripe_identity_default"]) if "export made" in script else made
+    )
+    client = StripeIdentityHook().client
+    used = (client._base_url, client._auth._api_key, client._headers.get("Stripe-Account"), client._timeout)
+    if "gateway" in block:
+        assert used == ("https://gateway.example.com/stripe", None, None, 60)
+    elif "acct_123" in block:
+        assert used == ("https://api.stripe.com", "rk_test_readme", "acct_123", 30)
+    else:
+        assert used == ("https://api.stripe.com", "rk_test_readme", None, 60)
+
+
+@pytest.fixture
+def lake(server):
+    """Yesterday's sessions on the server, and an empty place where the README's DAGs write."""
+    server.populate(40, YESTERDAY, YESTERDAY + timedelta(days=1))
+    server.verify(server.create_session(client_reference_id="user_123")["id"])
+    return server
+
+
+@pytest.mark.parametrize("block", blocks("python"), ids=lambda block: re.search(r"(?:DAG\(\"|def )(\w+)", block)[1])
+def test_python(block, lake, tmp_path, monkeypatch, run_dag_file):
+    block = block.replace("/tmp/lake", str(tmp_path))
+    if "def test_" in block:
+        names: dict = {}
+        exec(block, names)
+        names["test_my_task"](monkeypatch)
+        return
+    run = run_dag_file(block, logical_date=YESTERDAY + timedelta(days=1))
+    assert run.state == "success"
+    if "destination" in block:
+        (path,) = (file for file in tmp_path.rglob("*") if file.is_file())
+        day = YESTERDAY.date() if "data_interval_start" in block else (YESTERDAY + timedelta(days=1)).date()
+        assert path.parent.name in (f"dt={day}", f"before={day}")
+
+
+def test_the_result_is_what_the_task_returns(lake, tmp_path):
+    from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
+
+    shown = json.loads(blocks("json")[0])
+    result = StripeIdentityToObjectStorageOperator(
+        task_id="export",
+        destination=(tmp_path / "x.jsonl").as_uri(),
+        created_gte=YESTERDAY,
+        created_lt=YESTERDAY + timedelta(days=1),
+    ).execute({})
+    assert {name: type(value) for name, value in shown.items()} == {name: type(value) for name, value in result.items()}
+
+
+def test_the_default_fields_are_the_ones_listed():
+    listed = re.search(r"By default `([^`]*)`", (ROOT / "README.md").read_text())[1].split()
+    assert tuple(listed) == DEFAULT_FIELDS
