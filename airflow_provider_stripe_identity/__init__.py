@@ -32,6 +32,10 @@ def get_provider_info() -> dict[str, Any]:
                 "python-modules": ["airflow_provider_stripe_identity.operators"],
             }
         ],
+        "sensors": [{"integration-name": integration, "python-modules": ["airflow_provider_stripe_identity.sensors"]}],
+        "triggers": [
+            {"integration-name": integration, "python-modules": ["airflow_provider_stripe_identity.triggers"]}
+        ],
         "connection-types": [
             {
                 "connection-type": "stripe_identity",

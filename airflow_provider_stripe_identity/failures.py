@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 from airflow_provider_stripe_identity.stripe_api import StripeError
-
-try:
-    from airflow.sdk.exceptions import AirflowFailException
-except ImportError:  # Airflow 3.0
-    from airflow.exceptions import AirflowFailException  # type: ignore[no-redef]
 
 
 @contextmanager

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from functools import cache, cached_property
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from airflow_provider_stripe_identity.airflow_names import BaseHook
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.listing import list_objects, list_page
@@ -17,11 +18,6 @@ from airflow_provider_stripe_identity.stripe_api.parameters import (
     events_query,
     verification_sessions_query,
 )
-
-try:
-    from airflow.sdk import BaseHook
-except ImportError:  # Airflow 3.0
-    from airflow.hooks.base import BaseHook  # type: ignore[attr-defined,no-redef]
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -74,6 +70,25 @@ class StripeIdentityHook(BaseHook):
             stripe_account=self.stripe_account,
             stripe_context=self.stripe_context,
         )
+
+    @classmethod
+    async def connected(
+        cls, stripe_conn_id: str, *, stripe_account: str | None = None, max_retries: int | None = None
+    ) -> Self:
+        """
+        Return a hook whose connection is looked up without blocking the event loop, for triggers.
+
+        Its calls do block: make them in a thread. Hooks made here share the HTTP client of their connection.
+
+        :param max_retries: instead of the connection's
+        :raises ValueError: naming the field of the connection that is wrong
+        """
+        connection, extra = await _connection_and_extra(stripe_conn_id)
+        if max_retries is not None:
+            extra = extra | {"max_retries": max_retries}
+        hook = cls(stripe_conn_id, stripe_account=stripe_account)
+        hook.client = client_from_connection(connection, extra, stripe_account=stripe_account, make=_shared_client)
+        return hook
 
     def get_conn(self) -> StripeIdentityClient:
         """Return the HTTP client of this connection."""
@@ -259,11 +274,13 @@ def client_from_connection(
     *,
     stripe_account: str | None = None,
     stripe_context: str | None = None,
+    make: Callable[..., StripeIdentityClient] | None = None,
 ) -> StripeIdentityClient:
     """
     Make the HTTP client that an Airflow connection describes.
 
     :param extra: the connection's extra, already read: in a triggerer that is an asynchronous call
+    :param make: what makes the client, by default its class
     :raises ValueError: naming the field of the connection that is wrong
     """
     from airflow_provider_stripe_identity.stripe_api.client import (
@@ -281,7 +298,7 @@ def client_from_connection(
         host = f"https://{host}"
     if connection.port:
         host = f"{host.rstrip('/')}:{connection.port}"
-    return StripeIdentityClient(
+    return (make or StripeIdentityClient)(
         connection.password or None,
         base_url=host,
         api_version=extra.get("api_version") or DEFAULT_API_VERSION,
@@ -290,6 +307,25 @@ def client_from_connection(
         timeout=_number(extra, "timeout", float, DEFAULT_TIMEOUT),
         max_retries=_number(extra, "max_retries", int, DEFAULT_MAX_RETRIES),
     )
+
+
+@cache
+def _shared_client(*args: Any, **kwargs: Any) -> StripeIdentityClient:
+    from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
+
+    return StripeIdentityClient(*args, **kwargs)
+
+
+async def _connection_and_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
+    try:
+        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
+    except ImportError:  # as installed with Airflow 3.0
+        from asgiref.sync import sync_to_async
+
+        connection = await sync_to_async(BaseHook.get_connection)(conn_id)
+        return connection, await sync_to_async(lambda: connection.extra_dejson)()
+    connection = await get_async_connection(conn_id)
+    return connection, await get_async_extra_dejson(connection)
 
 
 def _number(extra: dict[str, Any], name: str, kind: Callable[[Any], Number], default: Number) -> Number:

@@ -43,7 +43,7 @@ def test_every_dotted_path_can_be_imported():
     for connection_type in INFO["connection-types"]:
         module, name = connection_type["hook-class-name"].rsplit(".", 1)
         assert getattr(import_module(module), name).conn_type == connection_type["connection-type"]
-    for kind in ("hooks", "operators"):
+    for kind in ("hooks", "operators", "sensors", "triggers"):
         for entry in INFO[kind]:
             for module in entry["python-modules"]:
                 import_module(module)

@@ -72,27 +72,39 @@ def list_objects(
 def _older(
     client: StripeIdentityClient, path: str, query: Query, page_size: int, cursor: str | None
 ) -> Iterator[dict[str, Any]]:
-    end: int | None = None  # the second in which the pages so far end, and the ids seen in it
-    seen = {cursor}
+    position = _Position(cursor)
     while True:
-
-        def malformed(answer: dict[str, Any]) -> str | None:
-            problem = _malformed(answer)
-            last = None if problem or not answer["data"] else answer["data"][-1]
-            # A server that ignores the cursor would send the same objects for ever.
-            if last and (last["id"] in seen or (end is not None and last["created"] > end)):
-                return "is a page on which the cursor does not move"
-            return problem
-
-        page = client.get(path, [*query, *page_query(limit=page_size, starting_after=cursor)], malformed=malformed)
+        cursors = page_query(limit=page_size, starting_after=position.cursor)
+        page = client.get(path, [*query, *cursors], malformed=position.malformed)
         yield from page["data"]
         if not page["has_more"]:
             return
-        last = page["data"][-1]
-        if last["created"] != end:
-            end, seen = last["created"], set()
-        seen.update(item["id"] for item in page["data"] if item["created"] == end)
-        cursor = last["id"]
+        position.advance(page["data"])
+
+
+class _Position:
+    """How far a listing has come, to notice a server that ignores the cursor: it would never end."""
+
+    def __init__(self, cursor: str | None) -> None:
+        self.cursor = cursor
+        self._second: int | None = None
+        self._ids = {cursor}  # of that second: the list is ordered by seconds, and ids do not show their order
+
+    def malformed(self, answer: dict[str, Any]) -> str | None:
+        problem = _malformed(answer)
+        if problem or not answer["data"]:
+            return problem
+        last = answer["data"][-1]
+        if last["id"] in self._ids or (self._second is not None and last["created"] > self._second):
+            return "is a page on which the cursor does not move"
+        return None
+
+    def advance(self, data: list[dict[str, Any]]) -> None:
+        last = data[-1]
+        if last["created"] != self._second:
+            self._second, self._ids = last["created"], set()
+        self._ids.update(item["id"] for item in data if item["created"] == self._second)
+        self.cursor = last["id"]
 
 
 def _newer(

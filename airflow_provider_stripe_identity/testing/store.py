@@ -42,7 +42,7 @@ _BEFORE = {
 }
 _IMMUTABLE = ("id", "object", "created")
 # What a session does not have at its creation
-_LATER = ("last_error", "last_verification_report", "redaction")
+_LATER = ("last_error", "last_verification_report", "redaction", "verified_outputs")
 
 
 class StripeError(ValueError):
@@ -291,6 +291,7 @@ class Store:
         :param created: when, by default now; both events happen then
         :param fields: its other fields
         """
+        _refuse_immutable(fields)
         with self._lock:
             session_id = self._new_id("vs")
             now = int(time.time()) if created is None else created
@@ -327,6 +328,7 @@ class Store:
         :param session_id: its id
         :param fields: any fields but those that never change; they win over consequences
         """
+        _refuse_immutable(fields)
         with self._lock:
             session = self.session(session_id)
             status = fields.get("status", session["status"])
@@ -341,9 +343,10 @@ class Store:
         :param code: with `requires_input`: why the check failed
         :param fields: other fields to set
         """
+        _refuse_immutable(fields)
         with self._lock:
             session = self.session(session_id)
-            if session["status"] not in _BEFORE[status] or session["redaction"]:
+            if session["status"] not in _BEFORE[status]:
                 raise _impossible(session, status)
             if code:
                 fields = {"last_error": last_error(code), **fields}
@@ -370,8 +373,6 @@ class Store:
             return self._change(session, None, {"redaction": {"status": status}})
 
     def _change(self, session: Json, happened: str | None, fields: Json, now: int | None = None) -> Json:
-        if fixed := fields.keys() & _IMMUTABLE:
-            raise ValueError(f"never changes in a session: {', '.join(sorted(fixed))}")
         now = int(time.time()) if now is None else now
         session = session | self._consequences(session, happened) | fields
         if "verified_outputs" in session:  # not part of a session until it is expanded
@@ -425,6 +426,11 @@ def missing(kind: str, object_id: str, *, status: int = 404, param: str = "id") 
     :param param: the parameter that held the id
     """
     return StripeError(status, f"No such {kind}: '{object_id}'", code="resource_missing", param=param)
+
+
+def _refuse_immutable(fields: Json) -> None:
+    if fixed := fields.keys() & _IMMUTABLE:
+        raise ValueError(f"Stripe alone sets these fields of a session: {', '.join(sorted(fixed))}")
 
 
 def _impossible(session: Json, status: str) -> StripeError:

@@ -24,9 +24,11 @@ def server() -> StripeIdentityServer:
     return StripeIdentityServer()
 
 
-def events(server: StripeIdentityServer, session_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+def events(
+    server: StripeIdentityServer, session_id: str, *query: tuple[str, str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
     """What happened to a session, oldest first, and how it was then."""
-    for event in reversed(ask(server._api, EVENTS, ("limit", "100")).body["data"]):
+    for event in reversed(ask(server._api, EVENTS, ("limit", "100"), *query).body["data"]):
         if event["data"]["object"]["id"] == session_id:
             yield event["type"].removeprefix("identity.verification_session."), event["data"]["object"]
 
@@ -58,11 +60,8 @@ def test_try_again_and_succeed(server: StripeIdentityServer) -> None:
     assert snapshots["requires_input"] == failed
     assert snapshots["verified"] == verified
     # The first report still tells of the first attempt.
-    path = f"{REPORTS}/{failed['last_verification_report']}"
-    server.update_session(session_id, options={"document": {"require_matching_selfie": True}})
-    report = ask(server._api, path).body
-    assert report["verification_session"] == session_id
-    assert report["document"]["status"] == "verified"
+    report = ask(server._api, f"{REPORTS}/{failed['last_verification_report']}").body
+    assert (report["verification_session"], report["selfie"]["error"]) == (session_id, failed["last_error"])
 
 
 def test_report_names_the_failed_check(server: StripeIdentityServer) -> None:
@@ -149,6 +148,16 @@ def test_some_fields_never_change(server: StripeIdentityServer, field: str) -> N
     session_id = server.create_session()["id"]
     with pytest.raises(ValueError, match=field):
         server.update_session(session_id, **{field: 1})
+    with pytest.raises(ValueError, match="id"):
+        server.create_session(id="vs_mine")
+    assert [session["id"] for session in server.sessions()] == [session_id]
+
+
+def test_verified_outputs_stay_out_of_events(server: StripeIdentityServer) -> None:
+    outputs = {"first_name": "Jenny"}
+    session_id = server.create_session(status="verified", verified_outputs=outputs)["id"]
+    assert retrieve(server, session_id, "verified_outputs")["verified_outputs"] == outputs
+    assert all("verified_outputs" not in snapshot for _, snapshot in events(server, session_id))
 
 
 def test_generated_sessions_change_alone(server: StripeIdentityServer) -> None:
@@ -203,6 +212,24 @@ def test_generated_events_agree_with_their_sessions(server: StripeIdentityServer
     for event in ask(server._api, EVENTS, ("limit", "100")).body["data"]:
         assert ask(server._api, f"{EVENTS}/{event['id']}").body == event
         assert event["created"] < now
+
+
+def test_redaction_comes_after_the_outcome(server: StripeIdentityServer) -> None:
+    now = int(time.time())
+    server.populate(2000, now - 20 * 86400, now)
+    session = next(s for s in server.sessions() if s["redaction"] == {"status": "processing"})
+    period = ("created[gte]", str(session["created"])), ("created[lte]", str(session["created"] + 7200))
+    snapshots = dict(events(server, session["id"], *period))
+    assert snapshots[session["status"]] == session | {"redaction": None}
+    assert "redacted" not in snapshots
+
+
+def test_failed_from_the_start(server: StripeIdentityServer) -> None:
+    failed = server.create_session(last_error={"code": "abandoned", "reason": "Gone."})
+    assert [(happened, snapshot["last_error"]) for happened, snapshot in events(server, failed["id"])] == [
+        ("created", None),
+        ("requires_input", failed["last_error"]),
+    ]
 
 
 def test_unknown_sessions_and_accounts(server: StripeIdentityServer) -> None:

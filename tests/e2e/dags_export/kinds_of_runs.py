@@ -1,4 +1,4 @@
-"""A DAG for each kind of run, with a window and without one."""
+"""A DAG for each kind of run; where the run gives no window of its own, one with ``window`` and one without."""
 
 import os
 from datetime import datetime, timedelta
@@ -11,67 +11,52 @@ from airflow_provider_stripe_identity.operators import StripeIdentityToObjectSto
 LAKE = os.environ["EXPORT_LAKE"]
 TODAY = datetime.fromisoformat(os.environ["EXPORT_TODAY"])
 DAY = timedelta(days=1)
+DAILY = CronDataIntervalTimetable("@daily", timezone="UTC")
 UPLOADED = Asset("uploaded")
 
 
-def export_dag(
-    dag_id: str,
-    schedule: Any = None,
-    first: datetime | None = None,
-    last: datetime | None = None,
-    *,
-    catchup: bool = True,
-    params: dict[str, Any] | None = None,
-    **arguments: Any,
-) -> None:
-    with DAG(
-        dag_id,
-        schedule=schedule,
-        start_date=first,
-        end_date=last,
-        catchup=catchup,
-        params=params,
-        default_args={"retries": 2, "retry_delay": timedelta(seconds=1)},
-    ):
+def export_dag(dag_id: str, arguments: dict[str, Any], **dag_arguments: Any) -> None:
+    retries = {"retries": 2, "retry_delay": timedelta(seconds=1)}
+    with DAG(dag_id, default_args=retries, **dag_arguments):
         StripeIdentityToObjectStorageOperator(
             task_id="export", destination=f"{LAKE}/{dag_id}/{{{{ run_id }}}}.jsonl", **arguments
         )
 
 
-# Two scheduled runs, of the day before yesterday and of yesterday.
-daily_interval = CronDataIntervalTimetable("@daily", timezone="UTC")
-export_dag("data_interval", daily_interval, TODAY - 2 * DAY, TODAY - DAY)
+# Two scheduled runs: of the day before yesterday, and of yesterday.
+export_dag("data_interval", {}, schedule=DAILY, start_date=TODAY - 2 * DAY, end_date=TODAY - DAY, catchup=True)
+
 # Without catchup the scheduler leaves days that are over alone.
-export_dag("backfilled", daily_interval, TODAY - 5 * DAY, TODAY - 3 * DAY, catchup=False)
+past = {"schedule": DAILY, "start_date": TODAY - 5 * DAY, "end_date": TODAY - 3 * DAY, "catchup": False}
+export_dag("backfilled", {}, **past)
 export_dag(
     "explicit_bounds",
-    daily_interval,
-    TODAY - 5 * DAY,
-    TODAY - 3 * DAY,
-    catchup=False,
+    {"created_gte": "{{ dag_run.conf['since'] }}", "created_lt": "{{ params.until }}"},
     params={"until": TODAY.isoformat()},
-    created_gte="{{ dag_run.conf['since'] }}",
-    created_lt="{{ params.until }}",
+    **past,
 )
 
 with DAG("uploader"):
 
     @task(outlets=[UPLOADED])
     def upload() -> None:
-        """Nothing but the asset event."""
+        """Nothing but the asset's event."""
 
     upload()
 
-# Midnight in Tokyo is not midnight in UTC; one scheduled run, at the midnight within yesterday.
-daily_partition = CronPartitionTimetable("@daily", timezone="Asia/Tokyo", run_offset=-1)
-
-for suffix, window in {
-    "": {"window": DAY},
-    # An account of its own, so that its requests are known.
-    "_without_window": {"stripe_account": "acct_without_window"},
-}.items():
-    short_window = window | {"window": timedelta(minutes=2)} if "window" in window else window
-    export_dag(f"daily{suffix}", "@daily", TODAY, TODAY, **window)
-    export_dag(f"on_demand{suffix}", settle=timedelta(seconds=10), **short_window)
-    export_dag(f"on_upload{suffix}", [UPLOADED], settle=timedelta(seconds=1), **short_window)
-    export_dag(f"partitioned{suffix}", daily_partition, TODAY - DAY, TODAY, **window)
+# One scheduled run, at yesterday's midnight in Tokyo, for the day that ends then.
+partitions = {
+    "schedule": CronPartitionTimetable("@daily", timezone="Asia/Tokyo", run_offset=-1),
+    "start_date": TODAY - DAY,
+    "end_date": TODAY,
+    "catchup": True,
+}
+for dag_id, length, settle, dag_arguments in (
+    ("daily", DAY, 30, {"schedule": "@daily", "start_date": TODAY, "end_date": TODAY, "catchup": True}),
+    ("on_demand", timedelta(minutes=2), 10, {}),
+    ("on_upload", timedelta(minutes=2), 1, {"schedule": [UPLOADED]}),
+    ("partitioned", DAY, 30, partitions),
+):
+    export_dag(dag_id, {"window": length, "settle": timedelta(seconds=settle)}, **dag_arguments)
+    # The account tells whose request it is.
+    export_dag(f"{dag_id}_without_window", {"stripe_account": "acct_without_window"}, **dag_arguments)

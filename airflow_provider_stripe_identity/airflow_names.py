@@ -1,0 +1,30 @@
+"""Names that Airflow 3.0 has elsewhere than newer versions."""
+
+from __future__ import annotations
+
+try:
+    from airflow.sdk import BaseHook, conf
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowTaskTimeout,
+    )
+except ImportError:  # Airflow 3.0
+    from airflow.configuration import conf  # type: ignore[assignment]
+    from airflow.exceptions import (  # type: ignore[no-redef]
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowTaskTimeout,
+    )
+    from airflow.hooks.base import BaseHook  # type: ignore[attr-defined,no-redef]
+
+__all__ = [
+    "AirflowFailException",
+    "AirflowRescheduleException",
+    "AirflowSensorTimeout",
+    "AirflowTaskTimeout",
+    "BaseHook",
+    "conf",
+]

@@ -1,0 +1,168 @@
+"""Sensors that wait for people at Stripe Identity."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from airflow.sdk import BaseSensorOperator, PokeReturnValue
+
+from airflow_provider_stripe_identity.airflow_names import (
+    AirflowFailException,
+    AirflowRescheduleException,
+    AirflowSensorTimeout,
+    AirflowTaskTimeout,
+    conf,
+)
+from airflow_provider_stripe_identity.failures import (
+    permanent_errors_fail_the_task,
+    wrong_arguments_fail_the_task,
+)
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+from airflow_provider_stripe_identity.judgement import judge
+from airflow_provider_stripe_identity.stripe_api import StripeError
+from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES, Time, epoch_seconds
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class StripeIdentityVerifiedSensor(BaseSensorOperator):
+    """
+    Wait until the person behind a ``client_reference_id`` is verified.
+
+    Succeeds as soon as one session of the reference is ``verified``; a person may try again, so several sessions may
+    share a reference. Fails without retries once there are sessions and all of them are in ``failure_statuses``. No
+    session yet, or a status that this version does not know: it waits on. Stripe's transient errors do not end the
+    wait; a wrong key or a missing permission does, at once.
+
+    Every check is one request to Stripe (one more for every further 100 sessions of the reference), whatever
+    the mode. With ``deferrable=True`` the sensor checks once itself and then waits in the triggerer, where it holds no
+    worker slot; ``timeout`` and ``execution_timeout`` count from the sensor's start.
+
+    :param client_reference_id: the reference given to Stripe when the session was created (templated)
+    :param stripe_conn_id: Airflow connection of type ``stripe_identity`` (templated)
+    :param created_gte: only sessions created then or later count, e.g. ``"{{ dag_run.start_date }}"`` for a new
+        verification (templated)
+    :param related_customer: only sessions of this Customer count (templated)
+    :param stripe_account: connected account to read, instead of the connection's (templated)
+    :param failure_statuses: statuses from which nothing good is expected any more; ``()`` waits until ``timeout``
+    :param deferrable: wait in the triggerer
+    :return: ``{"id", "status", "client_reference_id", "created", "livemode", "type", "last_verification_report"}`` of
+        the verified session, ``created`` in epoch seconds
+    """
+
+    template_fields: Sequence[str] = (
+        "client_reference_id",
+        "stripe_conn_id",
+        "created_gte",
+        "related_customer",
+        "stripe_account",
+    )
+    ui_color = "#e6e4ff"
+
+    def __init__(
+        self,
+        *,
+        client_reference_id: str,
+        stripe_conn_id: str = StripeIdentityHook.default_conn_name,
+        created_gte: Time | None = None,
+        related_customer: str | None = None,
+        stripe_account: str | None = None,
+        failure_statuses: Collection[str] = ("canceled",),
+        deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if isinstance(failure_statuses, str) or not {*failure_statuses} <= {*STATUSES} - {"verified"}:
+            raise ValueError(
+                "failure_statuses must be a list of canceled, processing and requires_input, "
+                f"or empty, not {failure_statuses!r}"
+            )
+        self.client_reference_id = client_reference_id
+        self.stripe_conn_id = stripe_conn_id
+        self.created_gte = created_gte
+        self.related_customer = related_customer
+        self.stripe_account = stripe_account
+        self.failure_statuses = failure_statuses
+        self.deferrable = deferrable
+
+    def execute(self, context: Context) -> Any:
+        """Wait here, or check once and leave the rest to the triggerer."""
+        if not self.deferrable:
+            return super().execute(context)
+        started = time.time()
+        # In this mode the base class checks once, with its own soft_fail, never_fail, silent_fail and timeout.
+        self.mode = "reschedule"
+        try:
+            return super().execute(context)
+        except AirflowRescheduleException:
+            self._defer(started)
+
+    def poke(self, context: Context) -> PokeReturnValue:
+        """Check once."""
+        with wrong_arguments_fail_the_task(), permanent_errors_fail_the_task():
+            hook = StripeIdentityHook(self.stripe_conn_id, stripe_account=self.stripe_account)
+            created_gte = self._created_gte()
+            sessions = hook.list_verification_sessions(
+                client_reference_id=self.client_reference_id,
+                created_gte=created_gte,
+                related_customer=self.related_customer,
+            )
+            try:
+                verdict = judge(sessions, failure_statuses=self.failure_statuses, created_gte=created_gte)
+            except StripeError as error:
+                if error.permanent:
+                    raise
+                self.log.warning("%s - checking again in the next interval", error)
+                return PokeReturnValue(is_done=False)
+        self.log.info("%s: %s", self.client_reference_id, verdict.because)
+        if verdict.failed:
+            raise AirflowFailException(f"{self.client_reference_id}: {verdict.because}")
+        return PokeReturnValue(is_done=verdict.session is not None, xcom_value=verdict.session)
+
+    def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Go on with what the trigger found."""
+        if "failed" in event:
+            raise AirflowFailException(event["failed"])
+        session: dict[str, Any] = event["session"]
+        self.log.info("%s: session %s is verified", self.client_reference_id, session["id"])
+        return session
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Tell ``execution_timeout``, after which a task is tried again, from ``timeout``, after which it is not."""
+        try:
+            return super().resume_execution(next_method, next_kwargs, context)
+        except AirflowSensorTimeout as error:
+            if self.execution_timeout and self.execution_timeout.total_seconds() < self.timeout:
+                raise AirflowTaskTimeout(f"no verdict within execution_timeout ({self.execution_timeout})") from error
+            raise
+
+    def _defer(self, started: float) -> NoReturn:
+        from airflow_provider_stripe_identity.triggers import StripeIdentityVerifiedTrigger
+
+        limits = [self.timeout]
+        if self.execution_timeout:
+            limits.append(self.execution_timeout.total_seconds())
+        self.defer(
+            trigger=StripeIdentityVerifiedTrigger(
+                client_reference_id=self.client_reference_id,
+                stripe_conn_id=self.stripe_conn_id,
+                created_gte=self._created_gte(),
+                related_customer=self.related_customer,
+                stripe_account=self.stripe_account,
+                failure_statuses=self.failure_statuses,
+                poke_interval=self.poke_interval,
+                exponential_backoff=self.exponential_backoff,
+                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
+                waiting_since=started,
+            ),
+            method_name="execute_complete",
+            # Counted from here by Airflow, and from the start of the task by the user.
+            timeout=timedelta(seconds=max(min(limits) - (time.time() - started), 0)),
+        )
+
+    def _created_gte(self) -> int | None:
+        return None if self.created_gte is None else epoch_seconds("created_gte", self.created_gte)
