@@ -92,3 +92,15 @@ with DAG("values", schedule=None):
     ]
     assert [json.loads(line) for (line,) in lines] == wanted
     assert ("brand_new" in wanted[-1]) is (fields == "all")
+
+
+def test_the_waiting_examples_go_on_with_the_verified_persons(server, examples):
+    for reference in ("user_1", "user_2"):
+        server.verify(server.create_session(client_reference_id=reference)["id"])
+    dags = examples()
+    run = dags["stripe_identity_wait"].test(run_conf={"client_reference_id": "user_1"})
+    assert run.state == "success"
+    assert run.get_task_instance("open_account").xcom_pull(task_ids="open_account").startswith("user_1 was verified")
+    run = dags["stripe_identity_wait_for_many"].test(run_conf={"references": ["user_1", "user_2"]})
+    assert run.state == "success"
+    assert run.get_task_instance("report").xcom_pull(task_ids="report") == ["user_1", "user_2"]

@@ -110,3 +110,14 @@ def test_the_result_is_what_the_task_returns(lake, tmp_path):
 def test_the_default_fields_are_the_ones_listed():
     listed = re.search(r"By default `([^`]*)`", (ROOT / "README.md").read_text())[1].split()
     assert tuple(listed) == DEFAULT_FIELDS
+
+
+def test_the_sensors_costs_are_what_the_intervals_make():
+    """One request a check: the table is 30 days divided by the interval."""
+    rows = re.findall(
+        r"^\| (\d+) (minute|hour)s?\b[^|]*\| ([\d,]+) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+    )
+    assert len(rows) == 4
+    for number, unit, requests in rows:
+        interval = timedelta(**{f"{unit}s": int(number)})
+        assert timedelta(days=30) / interval == int(requests.replace(",", ""))

@@ -31,16 +31,16 @@ from .objects import Json
 from .store import Store, missing
 
 
-@dataclass(frozen=True)
+@dataclass
 class RecordedRequest:
     """
-    A request that the server answered, or failed to on purpose.
+    A request that the server received.
 
     :param method: GET or POST
     :param path: the path, without the query
     :param query: names and values of the query, in their order
     :param headers: the headers; reading one ignores its case
-    :param status: the HTTP status of the answer, None after a connection reset
+    :param status: the HTTP status of the answer, None as long as there is none, and after a reset
     :param time: `time.monotonic()` of its arrival
     """
 
@@ -357,16 +357,14 @@ class _Handler(BaseHTTPRequestHandler):
         form = parse_qsl(body, keep_blank_values=True)
         fault = owner._faults.next()
 
-        def record(status: int | None) -> None:
-            entry = RecordedRequest(self.command, url.path, query, self.headers, status, arrived)
-            owner.requests.append(entry)
-
+        # At once: a client that gives up on a slow answer has sent a request all the same.
+        recorded = RecordedRequest(self.command, url.path, query, self.headers, None, arrived)
+        owner.requests.append(recorded)
         if fault and fault.kind == "reset":
-            record(None)
             self._reset()
             return
         response = owner._answer(Request(self.command, url.path, query, self.headers, form), fault)
-        record(response.status)
+        recorded.status = response.status
         self._send(response, fault)
 
     do_POST = do_GET  # noqa: N815

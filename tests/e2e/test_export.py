@@ -35,6 +35,7 @@ DAG_IDS = {
     "explicit_bounds",
     "on_demand",
     "on_demand_without_window",
+    "on_partition",
     "on_upload",
     "on_upload_without_window",
     "partitioned",
@@ -199,8 +200,8 @@ def test_scheduled_runs_with_a_data_interval(airflow: AirflowStack, check_export
 
 
 def test_manual_run_with_a_data_interval(airflow: AirflowStack, check_export: Check) -> None:
-    run_id = airflow.trigger("data_interval", logical_date=(TODAY - timedelta(hours=60)).isoformat())
-    check_export("data_interval", run_id, TODAY - 4 * DAY, TODAY - 3 * DAY)
+    run_id = airflow.trigger("data_interval", logical_date=(TODAY - timedelta(hours=30)).isoformat())
+    check_export("data_interval", run_id, TODAY - 3 * DAY, TODAY - 2 * DAY)
 
 
 def test_backfilled_days_hold_every_session_once(
@@ -227,7 +228,7 @@ def test_scheduled_run_with_an_empty_data_interval(airflow: AirflowStack, check_
 
 
 def test_manual_run_with_an_empty_data_interval(airflow: AirflowStack, check_export: Check) -> None:
-    moment = TODAY - timedelta(hours=60)
+    moment = NOW - timedelta(minutes=1)
     run_id = airflow.trigger("daily", logical_date=moment.isoformat())
     check_export("daily", run_id, moment - DAY, moment)
 
@@ -263,10 +264,18 @@ def test_manual_run_without_a_date_ends_when_it_was_due(
     assert asked[0].time + monotonic >= end + 10 - 0.1
 
 
-def test_asset_triggered_run_ends_when_it_was_due(airflow: AirflowStack, uploaded: None, check_export: Check) -> None:
+def test_asset_triggered_run_ends_when_it_was_due_and_does_so_again(
+    airflow: AirflowStack, server: StripeIdentityServer, uploaded: None, check_export: Check
+) -> None:
     (run,) = runs(airflow, "on_upload", "asset_triggered")
     assert (run["logical_date"], interval(run)) == (None, [None, None])
-    check_export("on_upload", run["dag_run_id"], epoch(run["run_after"]) - 120, epoch(run["run_after"]))
+    run_id, end = run["dag_run_id"], epoch(run["run_after"])
+    check_export("on_upload", run_id, end - 120, end)
+
+    server.create_session(created=end - 120)
+    clear = {"dag_run_id": run_id, "only_failed": False, "dry_run": False}
+    assert airflow.post("dags/on_upload/clearTaskInstances", clear)["total_entries"] == 1
+    check_export("on_upload", run_id, end - 120, end)
 
 
 def test_partitioned_runs_start_at_their_date(airflow: AirflowStack, check_export: Check) -> None:
@@ -280,6 +289,11 @@ def test_partitioned_runs_start_at_their_date(airflow: AirflowStack, check_expor
     body = {"logical_date": None, "partition_key": f"{date + timedelta(hours=9):%Y-%m-%dT%H:%M:%S}"}
     run_id = airflow.post("dags/partitioned/dagRuns", body)["dag_run_id"]
     check_export("partitioned", run_id, date, date + DAY)
+
+    # Each of them let a run of the same partition follow.
+    for run in runs(airflow, "on_partition", "asset_triggered", 2):
+        date = datetime.fromisoformat(run["partition_date"])
+        check_export("on_partition", run["dag_run_id"], date, date + DAY)
 
 
 @pytest.mark.parametrize(
@@ -380,6 +394,8 @@ def leaks(server: StripeIdentityServer, texts: Iterable[str]) -> set[str]:
 
 
 def test_no_log_and_no_database_holds_a_secret(airflow: AirflowStack, server: StripeIdentityServer, lake: Path) -> None:
+    for run in runs(airflow, "data_interval", "scheduled", 2):
+        airflow.wait("data_interval", run["dag_run_id"])
     logs = airflow.logs().values()
     assert any("Exporting VerificationSessions" in text for text in logs)
     assert not leaks(server, logs)

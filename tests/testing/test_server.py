@@ -221,6 +221,7 @@ class TestFaults:
         server.inject(Fault.delay(3600))
         with pytest.raises(requests.ReadTimeout):
             http_session.get(f"{server.url}{SESSIONS}", timeout=0.05)
+        assert [request.status for request in server.requests] == [None]
         assert http_session.get(f"{server.url}{SESSIONS}").status_code == 200
 
     def test_drip(self, start: StartServer, http_session: requests.Session) -> None:

@@ -4,15 +4,23 @@ import os
 from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Asset, CronDataIntervalTimetable, CronPartitionTimetable, task
+from airflow.sdk import (
+    DAG,
+    Asset,
+    CronDataIntervalTimetable,
+    CronPartitionTimetable,
+    PartitionedAssetTimetable,
+    task,
+)
 
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 
 LAKE = os.environ["EXPORT_LAKE"]
 TODAY = datetime.fromisoformat(os.environ["EXPORT_TODAY"])
 DAY = timedelta(days=1)
+MINUTES = timedelta(minutes=2)
 DAILY = CronDataIntervalTimetable("@daily", timezone="UTC")
-UPLOADED = Asset("uploaded")
+UPLOADED, EXPORTED = Asset("uploaded"), Asset("exported")
 
 
 def export_dag(dag_id: str, arguments: dict[str, Any], **dag_arguments: Any) -> None:
@@ -21,6 +29,12 @@ def export_dag(dag_id: str, arguments: dict[str, Any], **dag_arguments: Any) -> 
         StripeIdentityToObjectStorageOperator(
             task_id="export", destination=f"{LAKE}/{dag_id}/{{{{ run_id }}}}.jsonl", **arguments
         )
+
+
+def with_and_without_window(dag_id: str, arguments: dict[str, Any], **dag_arguments: Any) -> None:
+    export_dag(dag_id, arguments, **dag_arguments)
+    # The account tells whose request it is.
+    export_dag(f"{dag_id}_without_window", {"stripe_account": "acct_without_window"}, **dag_arguments)
 
 
 # Two scheduled runs: of the day before yesterday, and of yesterday.
@@ -36,6 +50,18 @@ export_dag(
     **past,
 )
 
+# One scheduled run, today at midnight, and time around it for manual ones.
+with_and_without_window(
+    "daily",
+    {"window": DAY},
+    schedule="@daily",
+    start_date=TODAY - timedelta(hours=1),
+    end_date=TODAY + timedelta(hours=23),
+    catchup=True,
+)
+
+with_and_without_window("on_demand", {"window": MINUTES, "settle": timedelta(seconds=10)})
+
 with DAG("uploader"):
 
     @task(outlets=[UPLOADED])
@@ -44,19 +70,15 @@ with DAG("uploader"):
 
     upload()
 
+with_and_without_window("on_upload", {"window": MINUTES, "settle": timedelta(seconds=1)}, schedule=[UPLOADED])
+
 # One scheduled run, at yesterday's midnight in Tokyo, for the day that ends then.
-partitions = {
-    "schedule": CronPartitionTimetable("@daily", timezone="Asia/Tokyo", run_offset=-1),
-    "start_date": TODAY - DAY,
-    "end_date": TODAY,
-    "catchup": True,
-}
-for dag_id, length, settle, dag_arguments in (
-    ("daily", DAY, 30, {"schedule": "@daily", "start_date": TODAY, "end_date": TODAY, "catchup": True}),
-    ("on_demand", timedelta(minutes=2), 10, {}),
-    ("on_upload", timedelta(minutes=2), 1, {"schedule": [UPLOADED]}),
-    ("partitioned", DAY, 30, partitions),
-):
-    export_dag(dag_id, {"window": length, "settle": timedelta(seconds=settle)}, **dag_arguments)
-    # The account tells whose request it is.
-    export_dag(f"{dag_id}_without_window", {"stripe_account": "acct_without_window"}, **dag_arguments)
+with_and_without_window(
+    "partitioned",
+    {"window": DAY, "outlets": [EXPORTED]},
+    schedule=CronPartitionTimetable("@daily", timezone="Asia/Tokyo", run_offset=-1),
+    start_date=TODAY - DAY,
+    end_date=TODAY,
+    catchup=True,
+)
+export_dag("on_partition", {"window": DAY}, schedule=PartitionedAssetTimetable(assets=EXPORTED))
