@@ -27,7 +27,7 @@ def pauses(monkeypatch):
         noted.append(seconds)
         clock.now += seconds
 
-    monkeypatch.setattr(triggers, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(triggers, "asyncio", SimpleNamespace(**vars(asyncio) | {"sleep": sleep}))
     monkeypatch.setattr(triggers, "time", SimpleNamespace(time=lambda: clock.now))
     return noted
 

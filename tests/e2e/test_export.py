@@ -279,20 +279,19 @@ def test_asset_triggered_run_ends_when_it_was_due_and_does_so_again(
 
 
 def test_partitioned_runs_start_at_their_date(airflow: AirflowStack, check_export: Check) -> None:
-    (run,) = runs(airflow, "partitioned", "scheduled")
-    date = YESTERDAY - timedelta(hours=9)  # midnight in Tokyo
-    assert run["partition_key"] == f"{date + timedelta(hours=9):%Y-%m-%dT%H:%M:%S}"
-    assert datetime.fromisoformat(run["run_after"]) == date + DAY
-    check_export("partitioned", run["dag_run_id"], date, date + DAY)
+    dates = [YESTERDAY - timedelta(hours=9), YESTERDAY - 4 * DAY - timedelta(hours=9)]  # midnights in Tokyo
+    keys = [f"{date + timedelta(hours=9):%Y-%m-%dT%H:%M:%S}" for date in dates]
+    (scheduled,) = runs(airflow, "partitioned", "scheduled")
+    assert scheduled["partition_key"] == keys[0]
+    check_export("partitioned", scheduled["dag_run_id"], dates[0], dates[0] + DAY)
 
-    date -= 4 * DAY
-    body = {"logical_date": None, "partition_key": f"{date + timedelta(hours=9):%Y-%m-%dT%H:%M:%S}"}
+    body = {"logical_date": None, "partition_key": keys[1]}
     run_id = airflow.post("dags/partitioned/dagRuns", body)["dag_run_id"]
-    check_export("partitioned", run_id, date, date + DAY)
+    check_export("partitioned", run_id, dates[1], dates[1] + DAY)
 
-    # Each of them let a run of the same partition follow.
-    for run in runs(airflow, "on_partition", "asset_triggered", 2):
-        date = datetime.fromisoformat(run["partition_date"])
+    # Each let a run of the same partition follow.
+    for date, key, run in zip(dates, keys, runs(airflow, "on_partition", "asset_triggered", 2), strict=True):
+        assert run["partition_key"] == key
         check_export("on_partition", run["dag_run_id"], date, date + DAY)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import threading
 import time
 from collections.abc import Iterator
 
@@ -216,13 +217,20 @@ class TestFaults:
         assert http_session.get(f"{server.url}{SESSIONS}").json()["url"] == EVENTS
         assert [request.path for request in elsewhere.requests] == [EVENTS]
 
-    def test_delay(self, start: StartServer, http_session: requests.Session) -> None:
+    def test_delay(self, start: StartServer, monkeypatch: pytest.MonkeyPatch) -> None:
         server = start()
+        waiting, wait = threading.Event(), server._wait
+        monkeypatch.setattr(server, "_wait", lambda seconds: (waiting.set(), wait(seconds)))
         server.inject(Fault.delay(3600))
-        with pytest.raises(requests.ReadTimeout):
-            http_session.get(f"{server.url}{SESSIONS}", timeout=0.05)
+        connection = http.client.HTTPConnection(server.host, server.port)
+        connection.request("GET", SESSIONS, headers=HEADERS)
+        assert waiting.wait(30)
+        connection.sock.settimeout(0.05)
+        with pytest.raises(TimeoutError):
+            connection.getresponse()
+        connection.close()
         assert [request.status for request in server.requests] == [None]
-        assert http_session.get(f"{server.url}{SESSIONS}").status_code == 200
+        assert json.loads(raw(server))["data"] == []
 
     def test_drip(self, start: StartServer, http_session: requests.Session) -> None:
         server = start()

@@ -1,0 +1,105 @@
+"""What changed at Stripe lately: one poll of its events for all who wait on a connection."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from airflow_provider_stripe_identity.hooks import StripeIdentityHook
+from airflow_provider_stripe_identity.judgement import summary
+from airflow_provider_stripe_identity.stripe_api import StripeError, StripePermissionError
+
+log = logging.getLogger(__name__)
+
+#: Every poll reads this many seconds before the newest event again: events may be listed late or out of order.
+OVERLAP = 120
+#: How far this machine's clock may differ from Stripe's, in seconds; it counts only until the first event is seen.
+CLOCK_SKEW = 600
+#: How often to see whether the key may read events by now, in seconds.
+ASK_FOR_PERMISSION_AGAIN_AFTER = 3600.0
+#: The changes after which somebody may stop waiting.
+EVENT_TYPES = tuple(
+    f"identity.verification_session.{change}" for change in ("verified", "canceled", "requires_input", "processing")
+)
+
+
+class Change(NamedTuple):
+    """One event: its id, and the session's summary as it was then."""
+
+    event_id: str
+    session: dict[str, Any]
+
+
+class Changes(NamedTuple):
+    """
+    What one poll found.
+
+    :param by_reference: the changes of each ``client_reference_id``, newest first
+    :param unavailable: the key may not read events
+    :param failed: why polling is of no use any more
+    """
+
+    by_reference: Mapping[str, Sequence[Change]] = {}
+    unavailable: bool = False
+    failed: str | None = None
+
+    def of(self, reference: str) -> Sequence[Change]:
+        """Return one reference's changes."""
+        return self.by_reference.get(reference, ())
+
+
+class ChangeStream:
+    """
+    Reads Stripe's events again and again, each time from a little before the newest one seen.
+
+    :param stripe_conn_id: Airflow connection of type ``stripe_identity``
+    :param stripe_account: connected account to read, instead of the connection's
+    """
+
+    def __init__(self, stripe_conn_id: str, stripe_account: str | None = None) -> None:
+        self._stripe_conn_id = stripe_conn_id
+        self._stripe_account = stripe_account
+        # From the first event on by Stripe's clock alone. What changed before that, those who join see for themselves.
+        self._since = int(time.time()) - CLOCK_SKEW
+        self._unavailable_until = 0.0
+
+    async def poll(self) -> Changes | None:
+        """Return the changes; None after an error that the next poll may not have."""
+        if time.monotonic() < self._unavailable_until:
+            return Changes(unavailable=True)
+        try:
+            hook = await StripeIdentityHook.connected(
+                self._stripe_conn_id, stripe_account=self._stripe_account, max_retries=0
+            )
+            return await asyncio.to_thread(self._read, hook)
+        except StripePermissionError as error:
+            log.warning(
+                "Connection %s: every waiting sensor polls Stripe on its own. With the permission Events: Read, all of "
+                "them would share one poll. %s",
+                self._stripe_conn_id,
+                error,
+            )
+            self._unavailable_until = time.monotonic() + ASK_FOR_PERMISSION_AGAIN_AFTER
+            return Changes(unavailable=True)
+        except ValueError as error:
+            return Changes(failed=str(error))
+        except StripeError as error:
+            if error.permanent:
+                return Changes(failed=str(error))
+            log.warning("%s - polling again in the next interval", error)
+            return None
+
+    def _read(self, hook: StripeIdentityHook) -> Changes:
+        by_reference: dict[str, list[Change]] = {}
+        newest = None
+        for event in hook.list_events(types=EVENT_TYPES, created_gte=self._since):
+            newest = newest or event["created"]
+            session = event["data"]["object"]
+            if reference := session.get("client_reference_id"):
+                by_reference.setdefault(reference, []).append(Change(event["id"], summary(session)))
+        if newest:
+            self._since = max(self._since, newest - OVERLAP)
+        return Changes(by_reference)
