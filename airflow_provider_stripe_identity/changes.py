@@ -1,4 +1,4 @@
-"""What changed at Stripe lately: one poll of its events for all who wait on a connection."""
+"""What changed at Stripe lately, from its events."""
 
 from __future__ import annotations
 
@@ -103,3 +103,57 @@ class ChangeStream:
         if newest:
             self._since = max(self._since, newest - OVERLAP)
         return Changes(by_reference)
+
+
+class EventCursor:
+    """
+    A place in Stripe's events, for a reader that wants each of them once.
+
+    :param newest: time of the newest event that was passed, in epoch seconds by Stripe's clock
+    :param passed: ids and times of the events passed lately, which the next reading shows again
+    :param read_at: when events were last read, in epoch seconds by this machine's clock
+    """
+
+    def __init__(self, newest: int = 0, passed: Mapping[str, int] | None = None, read_at: float | None = None) -> None:
+        self.newest = newest
+        self._passed = dict(passed or {})
+        self.read_at = time.time() if read_at is None else read_at
+
+    @classmethod
+    def at_the_end(cls, hook: StripeIdentityHook, types: Sequence[str]) -> EventCursor:
+        """Return the place behind all events there are, by Stripe's clock alone."""
+        cursor = cls()
+        for event in hook.list_events(types=types, max_items=1):
+            cursor.newest = event["created"]
+            for payload in cursor.fresh(hook, types):
+                cursor.passed(payload)
+        return cursor
+
+    def fresh(self, hook: StripeIdentityHook, types: Sequence[str]) -> list[dict[str, Any]]:
+        """Return what happened since, oldest first, without anything secret or personal."""
+        read_at = time.time()
+        happened = [
+            {
+                "event": event["id"],
+                "at": event["created"],
+                "id": event["data"]["object"]["id"],
+                "client_reference_id": event["data"]["object"].get("client_reference_id"),
+                "status": event["data"]["object"]["status"],
+                "livemode": event["livemode"],
+            }
+            for event in hook.list_events(types=types, created_gte=max(self.newest - OVERLAP, 0))
+            if event["id"] not in self._passed
+        ]
+        self.read_at = read_at
+        return happened[::-1]
+
+    def passed(self, payload: Mapping[str, Any]) -> None:
+        """Go past one of them."""
+        self._passed[payload["event"]] = payload["at"]
+        self.newest = max(self.newest, payload["at"])
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what makes this cursor again."""
+        lately = {event_id: at for event_id, at in self._passed.items() if at >= self.newest - OVERLAP}
+        self._passed = lately
+        return {"newest": self.newest, "passed": lately, "read_at": self.read_at}

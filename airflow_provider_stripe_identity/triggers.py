@@ -12,10 +12,11 @@ from weakref import WeakKeyDictionary
 
 from airflow.triggers.base import BaseEventTrigger, TriggerEvent
 
-from airflow_provider_stripe_identity.changes import Changes, ChangeStream
+from airflow_provider_stripe_identity.changes import Changes, ChangeStream, EventCursor
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.judgement import Verdict, judge
 from airflow_provider_stripe_identity.stripe_api import StripeError
+from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
 
 #: An event within a second or two of the deferral can overtake the scheduler's own bookkeeping of it.
 FIRST_CHECK_AFTER = 3.0
@@ -25,6 +26,11 @@ RECHECK_AFTER = 15 * 60.0
 MAX_RECHECK_AFTER = 24 * 3600.0
 #: Checks at once of all sensors on one connection; thousands may begin to wait in the same second.
 CHECKS_AT_ONCE = 3
+#: Where an asset's state store holds the place in Stripe's events, and how often it is stored without any event.
+CURSOR_KEY = "stripe_identity_events"
+KEEP_EVERY = 3600.0
+#: The triggerer needs a second or two to store what was fired; only then is the place behind it.
+STORED_AFTER = 5.0
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[Hashable, asyncio.Semaphore]] = WeakKeyDictionary()
 
@@ -211,3 +217,106 @@ class StripeIdentityVerifiedTrigger(BaseEventTrigger):
         """Waiting as long again as so far doubles the pauses, and needs no count that a restart would lose."""
         waited = time.time() - self.waiting_since
         return max(at_least, waited) * random.uniform(1.0, 1.25)  # noqa: S311 - spreads triggers that began together
+
+
+class StripeIdentityEventTrigger(BaseEventTrigger):
+    """
+    Fires for every session that becomes verified, for event-driven scheduling with an ``AssetWatcher``.
+
+    Polls Stripe's events, oldest first, from where it stopped: on Airflow 3.3 and newer the place is kept in the
+    asset's state store, over restarts of the triggerer, and before, every start of the triggerer begins anew. The very
+    first start begins with what happens after it. An event is never missed while Stripe keeps it (30 days); it is
+    fired again only if the triggerer ends in the seconds between firing it and keeping the place, so the payload
+    names the event.
+
+    The payload is ``{"event", "at", "id", "client_reference_id", "status", "livemode"}``: event id, its time in epoch
+    seconds, and of the session its id, reference, status at that time, and mode.
+
+    :param stripe_conn_id: Airflow connection of type ``stripe_identity``; the key needs Events: Read
+    :param stripe_account: connected account to read, instead of the connection's
+    :param statuses: fire for sessions that get one of these
+    :param client_reference_id: fire for sessions with this reference alone
+    :param poke_interval: seconds from one poll to the next
+    """
+
+    supports_triggerer_queue = True
+
+    def __init__(
+        self,
+        *,
+        stripe_conn_id: str = StripeIdentityHook.default_conn_name,
+        stripe_account: str | None = None,
+        statuses: Collection[str] = ("verified",),
+        client_reference_id: str | None = None,
+        poke_interval: float = 60.0,
+    ) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        if isinstance(statuses, str) or not statuses or not {*statuses} <= {*STATUSES}:
+            raise ValueError(f"statuses must be a list of {', '.join(STATUSES)}, not {statuses!r}")
+        self.stripe_conn_id = stripe_conn_id
+        self.stripe_account = stripe_account
+        self.statuses = sorted(statuses)
+        self.client_reference_id = client_reference_id
+        self.poke_interval = poke_interval
+
+    def serialize(self) -> tuple[str, dict[str, Any]]:
+        """Return what the triggerer needs to make this trigger again; the key is not among it."""
+        return (
+            f"{type(self).__module__}.{type(self).__qualname__}",
+            {
+                "stripe_conn_id": self.stripe_conn_id,
+                "stripe_account": self.stripe_account,
+                "statuses": self.statuses,
+                "client_reference_id": self.client_reference_id,
+                "poke_interval": self.poke_interval,
+            },
+        )
+
+    async def run(self) -> AsyncIterator[TriggerEvent]:
+        """Poll for ever: nobody but the user would start a watcher again, so no error ends it."""
+        cursor = await self._kept_cursor()
+        keep_at = 0.0
+        while True:
+            try:
+                hook = await StripeIdentityHook.connected(
+                    self.stripe_conn_id, stripe_account=self.stripe_account, max_retries=0
+                )
+                if cursor is None:
+                    cursor = await asyncio.to_thread(EventCursor.at_the_end, hook, self._event_types)
+                happened = await asyncio.to_thread(cursor.fresh, hook, self._event_types)
+            except (ValueError, StripeError) as error:
+                self.log.error("%s - polling again in the next interval", error)
+                await asyncio.sleep(self.poke_interval)
+                continue
+            for payload in happened:
+                if self.client_reference_id in (None, payload["client_reference_id"]):
+                    yield TriggerEvent(payload)
+                cursor.passed(payload)
+            if happened or time.monotonic() >= keep_at:
+                await asyncio.sleep(STORED_AFTER)
+                await self._keep(cursor)
+                keep_at = time.monotonic() + KEEP_EVERY
+            await asyncio.sleep(self.poke_interval)
+
+    @property
+    def _event_types(self) -> list[str]:
+        return [f"identity.verification_session.{status}" for status in self.statuses]
+
+    async def _kept_cursor(self) -> EventCursor | None:
+        store = getattr(self, "asset_state_store", None)
+        kept = await store.aget(CURSOR_KEY) if store else None
+        if kept is None:
+            return None
+        cursor = EventCursor(**kept)
+        if (days := (time.time() - cursor.read_at) / 86400) > 30:
+            self.log.error(
+                "Stripe's events were last read %.0f days ago and Stripe keeps them for 30 days: sessions that became "
+                "%s in between are not reported. Compare with an export of that time",
+                days,
+                " or ".join(self.statuses),
+            )
+        return cursor
+
+    async def _keep(self, cursor: EventCursor) -> None:
+        if store := getattr(self, "asset_state_store", None):
+            await store.aset(CURSOR_KEY, cursor.as_json())
