@@ -29,8 +29,8 @@ CHECKS_AT_ONCE = 3
 #: Where an asset's state store holds the place in Stripe's events, and how often it is stored without any event.
 CURSOR_KEY = "stripe_identity_events"
 KEEP_EVERY = 3600.0
-#: The triggerer needs a second or two to store what was fired; only then is the place behind it.
-STORED_AFTER = 5.0
+#: By then the triggerer has stored what was fired, and the scheduler has made the run of an asset event.
+AIRFLOW_SETTLES_AFTER = 5.0
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[Hashable, asyncio.Semaphore]] = WeakKeyDictionary()
 
@@ -288,12 +288,17 @@ class StripeIdentityEventTrigger(BaseEventTrigger):
                 self.log.error("%s - polling again in the next interval", error)
                 await asyncio.sleep(self.poke_interval)
                 continue
+            wanted = [p for p in happened if self.client_reference_id in (None, p["client_reference_id"])]
+            for number, payload in enumerate(wanted, start=1):
+                if 1 < number == len(wanted):
+                    # An asset event that comes while an earlier one is still queued starts no run: it waits for the
+                    # next one (https://github.com/apache/airflow/issues/54659). So let none be queued before the last.
+                    await asyncio.sleep(AIRFLOW_SETTLES_AFTER)
+                yield TriggerEvent(payload)
             for payload in happened:
-                if self.client_reference_id in (None, payload["client_reference_id"]):
-                    yield TriggerEvent(payload)
                 cursor.passed(payload)
             if happened or time.monotonic() >= keep_at:
-                await asyncio.sleep(STORED_AFTER)
+                await asyncio.sleep(AIRFLOW_SETTLES_AFTER)
                 await self._keep(cursor)
                 keep_at = time.monotonic() + KEEP_EVERY
             await asyncio.sleep(self.poke_interval)

@@ -65,7 +65,7 @@ class Watcher:
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch):
-    monkeypatch.setattr(triggers, "STORED_AFTER", 0.0)
+    monkeypatch.setattr(triggers, "AIRFLOW_SETTLES_AFTER", 0.0)
 
 
 @pytest.fixture

@@ -1,0 +1,26 @@
+"""Many sensors on one poll, and a DAG that every verified session starts."""
+
+from __future__ import annotations
+
+from airflow.sdk import DAG, Asset, AssetWatcher, task
+
+from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
+from airflow_provider_stripe_identity.triggers import StripeIdentityEventTrigger
+
+VERIFIED = Asset(
+    "stripe_identity_verified",
+    watchers=[AssetWatcher(name="verified", trigger=StripeIdentityEventTrigger(poke_interval=1))],
+)
+
+with DAG("twenty", schedule=None, tags=["stripe"]):
+    StripeIdentityVerifiedSensor.partial(task_id="wait", deferrable=True, poke_interval=2, timeout=300).expand(
+        client_reference_id=[f"user_{number}" for number in range(20)]
+    )
+
+with DAG("on_verified", schedule=[VERIFIED], catchup=False):
+
+    @task
+    def seen(triggering_asset_events=None) -> list[dict]:
+        return [event.extra["payload"] for event in triggering_asset_events[VERIFIED]]
+
+    seen()
