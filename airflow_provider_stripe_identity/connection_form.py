@@ -30,6 +30,16 @@ CONN_FIELDS: dict[str, dict[str, Any]] = {
         "schema": {"type": ["integer", "null"]},
         "description": "How often one request is tried again. Empty: 6.",
     },
+    "max_requests_per_second": {
+        "label": "Requests a second",
+        "schema": {"type": ["number", "null"]},
+        "description": "At most, of one task or triggerer. Empty: 20; Stripe allows 25 on one endpoint.",
+    },
+    "max_concurrency": {
+        "label": "Requests at once",
+        "schema": {"type": ["integer", "null"]},
+        "description": "At most, of one task or triggerer. Empty: 4.",
+    },
 }
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
@@ -41,5 +51,7 @@ UI_FIELD_BEHAVIOUR: dict[str, Any] = {
         "stripe_account": "acct_…",
         "timeout": "60",
         "max_retries": "6",
+        "max_requests_per_second": "20",
+        "max_concurrency": "4",
     },
 }

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from airflow_provider_stripe_identity.airflow_names import BaseHook
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.stripe_api import StripeError
-from airflow_provider_stripe_identity.stripe_api.listing import list_objects, list_page
+from airflow_provider_stripe_identity.stripe_api.listing import list_objects
+from airflow_provider_stripe_identity.stripe_api.pages import list_page
 from airflow_provider_stripe_identity.stripe_api.parameters import (
     Created,
     Time,
     checked_expand,
-    epoch_seconds,
     events_query,
     verification_sessions_query,
 )
@@ -41,6 +41,7 @@ class StripeIdentityHook(BaseHook):
     :param stripe_conn_id: Airflow connection: the API key as password, optionally a host (a gateway) and extras
     :param stripe_account: connected account to act on, instead of the connection's
     :param stripe_context: account an organization key acts on, instead of the connection's
+    :param max_concurrency: requests at once, instead of the connection's
     """
 
     conn_name_attr = "stripe_conn_id"
@@ -54,19 +55,24 @@ class StripeIdentityHook(BaseHook):
         *,
         stripe_account: str | None = None,
         stripe_context: str | None = None,
+        max_concurrency: int | None = None,
     ) -> None:
         super().__init__()
         self.stripe_conn_id = stripe_conn_id
         self.stripe_account = stripe_account
         self.stripe_context = stripe_context
+        self.max_concurrency = max_concurrency
 
     @cached_property
     def client(self) -> StripeIdentityClient:
         """The HTTP client of this connection, made at first use."""
         connection = self.get_connection(self.stripe_conn_id)
+        extra = connection.extra_dejson
+        if self.max_concurrency is not None:
+            extra = extra | {"max_concurrency": self.max_concurrency}
         return client_from_connection(
             connection,
-            connection.extra_dejson,
+            extra,
             stripe_account=self.stripe_account,
             stripe_context=self.stripe_context,
         )
@@ -110,7 +116,10 @@ class StripeIdentityHook(BaseHook):
         max_items: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         """
-        Yield every matching session, newest first, one page of them in memory at a time.
+        Yield every matching session, newest first, a bounded number of pages of them in memory.
+
+        A window with both ends is read in several ranges side by side, by as many threads as the connection allows
+        (``max_concurrency``); they end with the iterator. Otherwise one page is read after another.
 
         The filters are Stripe's (https://docs.stripe.com/api/identity/verification_sessions/list). A session holds
         ``client_secret`` and ``url``, single-use credentials: do not log or store them.
@@ -132,7 +141,6 @@ class StripeIdentityHook(BaseHook):
         """
         query = verification_sessions_query(
             client_reference_id=client_reference_id,
-            created=_between(created_gte, created_lt),
             expand=expand,
             related_customer=related_customer,
             related_customer_account=related_customer_account,
@@ -142,6 +150,8 @@ class StripeIdentityHook(BaseHook):
             self.client,
             VERIFICATION_SESSIONS,
             query,
+            created_gte=created_gte,
+            created_lt=created_lt,
             page_size=page_size,
             starting_after=starting_after,
             ending_before=ending_before,
@@ -234,7 +244,9 @@ class StripeIdentityHook(BaseHook):
         return list_objects(
             self.client,
             EVENTS,
-            events_query(types=types, created=_between(created_gte, created_lt)),
+            events_query(types=types),
+            created_gte=created_gte,
+            created_lt=created_lt,
             page_size=page_size,
             starting_after=starting_after,
             ending_before=ending_before,
@@ -290,6 +302,10 @@ def client_from_connection(
         DEFAULT_TIMEOUT,
         StripeIdentityClient,
     )
+    from airflow_provider_stripe_identity.stripe_api.politeness import (
+        DEFAULT_MAX_CONCURRENCY,
+        DEFAULT_MAX_REQUESTS_PER_SECOND,
+    )
 
     if connection.login and not connection.password:
         raise ValueError("login: the API key belongs into the connection's password")
@@ -306,6 +322,8 @@ def client_from_connection(
         stripe_context=stripe_context or extra.get("stripe_context"),
         timeout=_number(extra, "timeout", float, DEFAULT_TIMEOUT),
         max_retries=_number(extra, "max_retries", int, DEFAULT_MAX_RETRIES),
+        max_requests_per_second=_number(extra, "max_requests_per_second", float, DEFAULT_MAX_REQUESTS_PER_SECOND),
+        max_concurrency=_number(extra, "max_concurrency", int, DEFAULT_MAX_CONCURRENCY),
     )
 
 
@@ -337,15 +355,3 @@ def _number(extra: dict[str, Any], name: str, kind: Callable[[Any], Number], def
         return kind(value)
     except (TypeError, ValueError):
         raise ValueError(f"{name} in the connection's extra must be a number, not {value!r}") from None
-
-
-def _between(created_gte: Time | None, created_lt: Time | None) -> dict[str, Time] | None:
-    """Return ``created`` as the endpoint takes it, the errors naming our arguments."""
-    bounds: dict[str, Time] = {}
-    if created_gte is not None:
-        bounds["gte"] = epoch_seconds("created_gte", created_gte)
-    if created_lt is not None:
-        bounds["lt"] = epoch_seconds("created_lt", created_lt)
-    if len(bounds) == 2 and bounds["gte"] > bounds["lt"]:  # type: ignore[operator]
-        raise ValueError(f"created_gte ({created_gte}) is after created_lt ({created_lt})")
-    return bounds or None

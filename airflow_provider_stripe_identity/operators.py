@@ -63,6 +63,7 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
         (``provided_details``, ``verified_outputs``); ``client_secret`` and ``url`` are never written
     :param extra_columns: merged into every row, e.g. ``{"_exported_at": "{{ ts }}"}`` (templated)
     :param stripe_account: connected account to read, instead of the connection's (templated)
+    :param max_concurrency: requests at once, instead of the connection's
     :param settle: how long after its end a window is read, for Stripe's list to be complete; a task that
         starts earlier waits
     :return: ``{"uri", "sessions", "bytes", "created_gte", "created_lt", "oldest", "newest", "statuses"}``,
@@ -102,6 +103,7 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
         fields: Fields = DEFAULT_FIELDS,
         extra_columns: Mapping[str, Any] | None = None,
         stripe_account: str | None = None,
+        max_concurrency: int | None = None,
         settle: timedelta = timedelta(seconds=30),
         **kwargs: Any,
     ) -> None:
@@ -126,6 +128,7 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
         self.fields = fields
         self.extra_columns = extra_columns
         self.stripe_account = stripe_account
+        self.max_concurrency = max_concurrency
         self.settle = settle
 
     def execute(self, context: Context) -> dict[str, Any]:
@@ -137,7 +140,9 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
             expand = self._expand()
             lines = JsonLines(self.fields, expand=expand, extra_columns=self.extra_columns)
             destination = open_destination(self.destination, self.destination_conn_id)
-            hook = StripeIdentityHook(self.stripe_conn_id, stripe_account=self.stripe_account)
+            hook = StripeIdentityHook(
+                self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency
+            )
             sessions = hook.list_verification_sessions(
                 client_reference_id=self.client_reference_id,
                 created_gte=window.created_gte,

@@ -20,6 +20,7 @@ import pytest
 
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.stripe_api import client as client_module
+from airflow_provider_stripe_identity.stripe_api import politeness
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 pytest_plugins = ["airflow_provider_stripe_identity.testing.fixtures"]
@@ -36,6 +37,12 @@ def server(stripe_identity_server: StripeIdentityServer, monkeypatch: pytest.Mon
 def hook(server: StripeIdentityServer) -> StripeIdentityHook:
     """A hook on that server."""
     return StripeIdentityHook()
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Connections without a rate of their own may ask as fast as they can: the server is ours."""
+    monkeypatch.setattr(politeness, "DEFAULT_MAX_REQUESTS_PER_SECOND", 10_000.0)
 
 
 @pytest.fixture

@@ -24,6 +24,11 @@ from airflow_provider_stripe_identity.stripe_api.errors import (
     error_from_response,
 )
 from airflow_provider_stripe_identity.stripe_api.parameters import Query
+from airflow_provider_stripe_identity.stripe_api.politeness import (
+    DEFAULT_MAX_CONCURRENCY,
+    DEFAULT_MAX_REQUESTS_PER_SECOND,
+    Politeness,
+)
 
 log = logging.getLogger(__name__)
 
@@ -74,6 +79,8 @@ class StripeIdentityClient:
     :param stripe_context: ``Stripe-Context`` header, the account an organization key acts on
     :param timeout: read timeout of one request, in seconds; a whole answer may take twice that
     :param max_retries: how often one request is tried again
+    :param max_requests_per_second: requests begun a second, of all threads together
+    :param max_concurrency: requests under way at once, of all threads together
     :raises ValueError: naming the argument, for a key that cannot work or must not be sent to ``base_url``
     """
 
@@ -87,6 +94,8 @@ class StripeIdentityClient:
         stripe_context: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
         max_retries: int = DEFAULT_MAX_RETRIES,
+        max_requests_per_second: float = DEFAULT_MAX_REQUESTS_PER_SECOND,
+        max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         _check_key(api_key, base_url, stripe_context)
         if timeout <= 0:
@@ -108,6 +117,8 @@ class StripeIdentityClient:
         self.mode = next((f"{mode} mode" for mode in ("live", "test") if f"_{mode}_" in (api_key or "")), None)
         self._timeout = timeout
         self._max_retries = max_retries
+        self.max_concurrency = max_concurrency
+        self._politeness = Politeness(max_requests_per_second, max_concurrency)
         self._thread = threading.local()
 
     def get(
@@ -116,6 +127,7 @@ class StripeIdentityClient:
         query: Query = (),
         *,
         malformed: Callable[[dict[str, Any]], str | None] = lambda _: None,
+        stop: threading.Event | None = None,
     ) -> dict[str, Any]:
         """
         Send one GET, again where Stripe's rules allow it, and return the JSON object of the answer.
@@ -124,17 +136,27 @@ class StripeIdentityClient:
         :param query: names and values, encoded here
         :param malformed: looks at the object and says what is wrong with it; such an answer counts as a failed
             attempt, since a proxy or an interrupted deployment may have made it
+        :param stop: ends the pause before a retry, and the retries, once it is set
         :raises StripeError: the last attempt's error
         """
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception(lambda error: isinstance(error, StripeError) and error.retryable),
-            stop=tenacity.stop_after_attempt(self._max_retries + 1) | tenacity.stop_before_delay(MAX_TOTAL_SECONDS),
+            stop=tenacity.stop_any(
+                tenacity.stop_after_attempt(self._max_retries + 1),
+                tenacity.stop_before_delay(MAX_TOTAL_SECONDS),
+                lambda _: stop is not None and stop.is_set(),
+            ),
             wait=_wait,
+            sleep=tenacity.sleep_using_event(stop) if stop else tenacity.sleep,
             before_sleep=_log_retry,
             reraise=True,
         )
-        answer: dict[str, Any] = retrying(self._attempt, path, query, malformed)
+        answer: dict[str, Any] = retrying(self._take_turn, path, query, malformed)
         return answer
+
+    def _take_turn(self, path: str, query: Query, malformed: Callable[[dict[str, Any]], str | None]) -> dict[str, Any]:
+        with self._politeness.turn():
+            return self._attempt(path, query, malformed)
 
     def _attempt(self, path: str, query: Query, malformed: Callable[[dict[str, Any]], str | None]) -> dict[str, Any]:
         request = f"GET {path}"

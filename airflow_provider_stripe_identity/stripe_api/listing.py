@@ -6,34 +6,19 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from airflow_provider_stripe_identity.stripe_api.pages import Position, list_page
 from airflow_provider_stripe_identity.stripe_api.parameters import (
     MAX_PAGE_SIZE,
     Query,
+    Time,
     checked_page_size,
+    epoch_seconds,
     page_query,
 )
+from airflow_provider_stripe_identity.stripe_api.ranges import ConcurrentListing
 
 if TYPE_CHECKING:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-
-
-def list_page(
-    client: StripeIdentityClient,
-    path: str,
-    query: Query,
-    *,
-    limit: int | None = None,
-    starting_after: str | None = None,
-    ending_before: str | None = None,
-) -> dict[str, Any]:
-    """
-    Read one page, in one request.
-
-    :raises ValueError: for a ``limit`` outside 1-100 or both cursors
-    :raises StripeError: also when the answer is no list of Stripe's, or an empty page that promises more
-    """
-    page = page_query(limit=limit, starting_after=starting_after, ending_before=ending_before)
-    return client.get(path, [*query, *page], malformed=_malformed)
 
 
 def list_objects(
@@ -41,14 +26,21 @@ def list_objects(
     path: str,
     query: Query,
     *,
+    created_gte: Time | None = None,
+    created_lt: Time | None = None,
     page_size: int = MAX_PAGE_SIZE,
     starting_after: str | None = None,
     ending_before: str | None = None,
     max_items: int | None = None,
 ) -> Iterator[dict[str, Any]]:
     """
-    Check the arguments, then yield every object of a list, newest first, one page in memory at a time.
+    Check the arguments, then yield every object of a list, newest first, a bounded number of pages in memory.
 
+    A window with both ends is read in ranges side by side; without, or with a cursor or ``max_items``, page after page.
+
+    :param query: the filters, without ``created``
+    :param created_gte: only objects created then or later
+    :param created_lt: only objects created before then
     :param page_size: objects a request, 1 to 100
     :param starting_after: only objects older than the one with this id
     :param ending_before: only objects newer than the one with this id
@@ -59,6 +51,17 @@ def list_objects(
     if max_items is not None and (not isinstance(max_items, int) or max_items < 1):
         raise ValueError(f"max_items must be a whole number from 1 on, not {max_items!r}")
     page_query(starting_after=starting_after, ending_before=ending_before)
+    bounds = {}
+    if created_gte is not None:
+        bounds["created[gte]"] = epoch_seconds("created_gte", created_gte)
+    if created_lt is not None:
+        bounds["created[lt]"] = epoch_seconds("created_lt", created_lt)
+    if len(bounds) == 2 and bounds["created[gte]"] > bounds["created[lt]"]:
+        raise ValueError(f"created_gte ({created_gte}) is after created_lt ({created_lt})")
+    if len(bounds) == 2 and (starting_after, ending_before, max_items) == (None, None, None):
+        start, end = bounds.values()
+        return iter(ConcurrentListing(client, path, query, start=start, end=end, page_size=page_size))
+    query = [*query, *((name, str(bound)) for name, bound in bounds.items())]
     if max_items is not None:
         page_size = min(page_size, max_items)
     objects = (
@@ -72,7 +75,7 @@ def list_objects(
 def _older(
     client: StripeIdentityClient, path: str, query: Query, page_size: int, cursor: str | None
 ) -> Iterator[dict[str, Any]]:
-    position = _Position(cursor)
+    position = Position(cursor)
     while True:
         cursors = page_query(limit=page_size, starting_after=position.cursor)
         page = client.get(path, [*query, *cursors], malformed=position.malformed)
@@ -80,31 +83,6 @@ def _older(
         if not page["has_more"]:
             return
         position.advance(page["data"])
-
-
-class _Position:
-    """How far a listing has come, to notice a server that ignores the cursor: it would never end."""
-
-    def __init__(self, cursor: str | None) -> None:
-        self.cursor = cursor
-        self._second: int | None = None
-        self._ids = {cursor}  # of that second: the list is ordered by seconds, and ids do not show their order
-
-    def malformed(self, answer: dict[str, Any]) -> str | None:
-        problem = _malformed(answer)
-        if problem or not answer["data"]:
-            return problem
-        last = answer["data"][-1]
-        if last["id"] in self._ids or (self._second is not None and last["created"] > self._second):
-            return "is a page on which the cursor does not move"
-        return None
-
-    def advance(self, data: list[dict[str, Any]]) -> None:
-        last = data[-1]
-        if last["created"] != self._second:
-            self._second, self._ids = last["created"], set()
-        self._ids.update(item["id"] for item in data if item["created"] == self._second)
-        self.cursor = last["id"]
 
 
 def _newer(
@@ -127,18 +105,3 @@ def _newer(
         yield item
         if item["id"] == oldest["id"]:
             return
-
-
-def _malformed(answer: dict[str, Any]) -> str | None:
-    """Say why an answer is no page that a listing can go on with, None when it is one."""
-    data, has_more = answer.get("data"), answer.get("has_more")
-    if answer.get("object") != "list" or not isinstance(data, list) or not isinstance(has_more, bool):
-        return "is not a list of Stripe's"
-    for item in data:
-        if not isinstance(item, dict) or not isinstance(item.get("id"), str) or not item["id"]:
-            return "is a list with an object without an id"
-        if type(item.get("created")) is not int:
-            return "is a list with an object without a time of creation"
-    if has_more and not data:
-        return "is an empty page that promises more"
-    return None

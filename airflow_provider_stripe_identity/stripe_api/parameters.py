@@ -139,7 +139,7 @@ def verification_sessions_query(
     ]
 
 
-def events_query(*, types: Sequence[str], created: Created | None = None) -> Query:
+def events_query(*, types: Sequence[str]) -> Query:
     """
     Encode the filters of ``GET /v1/events``.
 
@@ -147,7 +147,7 @@ def events_query(*, types: Sequence[str], created: Created | None = None) -> Que
     """
     if isinstance(types, str) or not 1 <= len(types) <= 20:
         raise ValueError("types must be a list of 1 to 20 event types, such as identity.verification_session.verified")
-    return [*(("types[]", event_type) for event_type in types), *created_query(created)]
+    return [("types[]", event_type) for event_type in types]
 
 
 def checked_expand(expand: Sequence[str]) -> Sequence[str]:
