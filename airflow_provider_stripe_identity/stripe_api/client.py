@@ -144,7 +144,7 @@ class StripeIdentityClient:
             stop=tenacity.stop_any(
                 tenacity.stop_after_attempt(self._max_retries + 1),
                 tenacity.stop_before_delay(MAX_TOTAL_SECONDS),
-                lambda _: stop is not None and stop.is_set(),
+                tenacity.stop_when_event_set(stop or threading.Event()),
             ),
             wait=_wait,
             sleep=tenacity.sleep_using_event(stop) if stop else tenacity.sleep,
