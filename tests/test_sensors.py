@@ -37,7 +37,8 @@ def check(server, monkeypatch):
         pauses.append(seconds)
         raise StillWaiting
 
-    monkeypatch.setattr("airflow.sdk.bases.sensor.time.sleep", no_second_check)
+    clock = SimpleNamespace(sleep=no_second_check, monotonic=time.monotonic)
+    monkeypatch.setattr("airflow.sdk.bases.sensor.time", clock)
 
     def run(mode, **arguments):
         sensor = StripeIdentityVerifiedSensor(
