@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint test-e2e dist clean
+.PHONY: demo test lint test-e2e bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -24,6 +24,9 @@ lint: $(VENV)/.installed
 
 test-e2e: $(VENV)/.installed
 	$(BIN)/pytest tests/e2e
+
+bench: $(VENV)/.installed
+	$(BIN)/python tests/benchmarks/export.py
 
 clean:
 	rm -rf $(VENV) .demo dist build

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -21,7 +20,6 @@ from airflow_provider_stripe_identity.jsonl import (
     Fields,
     JsonLines,
     check_fields,
-    gzip_writer,
 )
 from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
 from airflow_provider_stripe_identity.stripe_api.parameters import Time, verification_sessions_query
@@ -159,9 +157,7 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
             permanent_errors_fail_the_task(),
             tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
         ):
-            with gzip_writer(spool) if uri.endswith(".gz") else nullcontext(spool) as file:
-                for session in sessions:
-                    file.write(lines.line(session))
+            lines.write(sessions, spool, compress=uri.endswith(".gz"))
             spool.flush()
             size = spool.tell()
             put(Path(spool.name), destination)

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines, gzip_writer
+from airflow_provider_stripe_identity import jsonl
+from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
 
 SESSION = {
     "id": "vs_1",
@@ -33,8 +34,14 @@ SESSION = {
 }
 
 
+def written(lines: JsonLines, *sessions, compress=False) -> bytes:
+    file = io.BytesIO()
+    lines.write(sessions, file, compress=compress)
+    return file.getvalue()
+
+
 def row(session=SESSION, *arguments, **named):
-    return json.loads(JsonLines(*arguments, **named).line(session))
+    return json.loads(written(JsonLines(*arguments, **named), session))
 
 
 def test_the_default_fields_hold_nothing_secret_or_personal():
@@ -66,8 +73,8 @@ def test_a_report_that_nobody_asked_to_expand_stays_an_id():
 def test_an_unknown_field_is_named_once(caplog):
     lines = JsonLines()
     with caplog.at_level(logging.WARNING):
-        written = [json.loads(lines.line({**SESSION, "brand_new": "personal?"})) for _ in range(3)]
-    assert all("brand_new" not in row for row in written)
+        rows = written(lines, *[{**SESSION, "brand_new": "personal?"}] * 3)
+    assert b"brand_new" not in rows
     assert [record.getMessage() for record in caplog.records] == [
         "Stripe sends a field this provider does not know, not written: brand_new"
     ]
@@ -96,8 +103,8 @@ def test_wrong_arguments_are_refused_by_name(arguments, named):
 
 def test_the_figures_of_what_was_turned():
     lines = JsonLines()
-    for created, status in ((30, "verified"), (20, "canceled"), (20, "verified")):
-        lines.line({"id": "vs", "created": created, "status": status})
+    facts = ((30, "verified"), (20, "canceled"), (20, "verified"))
+    written(lines, *({"id": "vs", "created": created, "status": status} for created, status in facts))
     assert (lines.sessions, lines.oldest, lines.newest) == (3, 20, 30)
     assert lines.statuses == {"verified": 2, "canceled": 1}
 
@@ -118,7 +125,7 @@ json_values = st.recursive(
 @given(metadata=json_values, options=json_values)
 def test_values_survive_and_every_session_is_exactly_one_line(metadata, options):
     session = {"id": "vs_1", "created": 1, "metadata": metadata, "options": options}
-    line = JsonLines().line(session)
+    line = written(JsonLines(), session)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
     assert json.loads(line) == session
@@ -127,10 +134,14 @@ def test_values_survive_and_every_session_is_exactly_one_line(metadata, options)
 def test_the_same_rows_compress_to_the_same_bytes(monkeypatch):
     def compressed(now):
         monkeypatch.setattr("time.time", lambda: now)
-        raw = io.BytesIO()
-        with gzip_writer(raw) as file:
-            file.write(b"row\n" * 1000)
-        return raw.getvalue()
+        return written(JsonLines(), *[SESSION] * 1000, compress=True)
 
     assert compressed(1.0) == compressed(2_000_000_000.0)
-    assert gzip.decompress(compressed(1.0)) == b"row\n" * 1000
+    assert gzip.decompress(compressed(1.0)) == written(JsonLines(), *[SESSION] * 1000)
+
+
+@pytest.mark.parametrize("size", [1, 100, 10**6])
+def test_the_pieces_in_which_rows_are_written_change_nothing(monkeypatch, size):
+    monkeypatch.setattr(jsonl, "WRITE_BYTES", size)
+    sessions = [{"id": f"vs_{number}", "created": number} for number in range(50)]
+    assert [json.loads(line) for line in written(JsonLines(), *sessions).splitlines()] == sessions

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 
 #: About how many pages a range keeps for itself when it gives its older part away. The last page of each range is
-#: half wasted, so more pages waste less; but all ranges at once are held in memory.
-PAGES_A_RANGE = 10
-#: Pages read and not yet taken, in all ranges together; the range that is being taken from may always go on.
-PAGES_AHEAD = 64
+#: half wasted, so more pages waste less; but so many for each worker may be held in memory.
+PAGES_A_RANGE = 12
+#: How many requests may be risked on ranges that turn out to be nearly empty, for every page that was full.
+RISK = 0.02
 
 Page = list[dict[str, Any]]
 
@@ -30,14 +30,22 @@ class _Range:
     alone, and what the query finds below the start is left out.
     """
 
-    def __init__(self, start: int, end: int) -> None:
+    def __init__(self, start: int, end: int, *, risked: bool = False) -> None:
         self.start = start
         self.end = end
+        self.risked = risked
         self._asked_from = start
         self.bounds = [("created[gte]", str(start)), ("created[lt]", str(end))]
         self.position = Position(None)
+        self.reached = end
+        self.page_width = 0
         self.pages: deque[Page] = deque()
         self.done = False
+
+    @property
+    def pages_left(self) -> float:
+        """About how many pages it has still to read, going by the last one."""
+        return (self.reached - self.start) / self.page_width if self.page_width and not self.done else 0.0
 
     def malformed(self, answer: dict[str, Any]) -> str | None:
         problem = self.position.malformed(answer)
@@ -54,7 +62,9 @@ class ConcurrentListing:
     The first worker reads the whole window. When its first page shows that there is much more to come, it keeps the
     newest part, about :data:`PAGES_A_RANGE` pages, and gives the older one away; the next worker takes that, and
     does the same. So the ranges are as narrow as the sessions are dense, a gap costs nothing, and a window with
-    few sessions is read by one worker, page after page.
+    few sessions is read by one worker, page after page. With every full page it becomes safer to expect that the
+    older part is as dense, and to give it away in several ranges at once. A worker that finds no range takes half of
+    what is left of the busiest one.
 
     :param client: makes the requests, at its own rate
     :param path: the list endpoint
@@ -83,6 +93,9 @@ class ConcurrentListing:
         self._ranges = [whole]  # newest first, without those that were taken whole
         self._idle = [whole]  # nobody reads them yet, newest first
         self._threads: list[threading.Thread] = []
+        self._pages_ahead = PAGES_A_RANGE * self._workers
+        self._full_pages = 0
+        self._may_risk = 0.0
         self._error: BaseException | None = None
         self._stop = threading.Event()
         self._changed = threading.Condition()
@@ -119,7 +132,7 @@ class ConcurrentListing:
                     self._changed.wait()
 
     def _start_worker(self) -> None:
-        if len(self._threads) < self._workers:
+        if len(self._threads) < self._workers and not self._stop.is_set():
             thread = threading.Thread(target=self._work, name=f"stripe-identity-{len(self._threads)}", daemon=True)
             self._threads.append(thread)
             thread.start()
@@ -139,7 +152,7 @@ class ConcurrentListing:
         """Return the newest range that nobody reads; None when there will be none any more."""
         with self._changed:
             while not self._stop.is_set():
-                if self._idle:
+                if self._idle or self._halve_the_busiest():
                     return self._idle.pop(0)
                 if all(found.done for found in self._ranges):
                     return None
@@ -147,10 +160,10 @@ class ConcurrentListing:
             return None
 
     def _may_read(self, mine: _Range) -> bool:
-        """Wait while too much is read ahead; return whether the range has anything left to read."""
+        """Wait while too many pages are read ahead, but never with the newest range; return whether to read on."""
         with self._changed:
             while not self._stop.is_set() and not mine.done:
-                if mine is self._ranges[0] or sum(len(found.pages) for found in self._ranges) < PAGES_AHEAD:
+                if mine is self._ranges[0] or sum(len(found.pages) for found in self._ranges) < self._pages_ahead:
                     return True
                 self._changed.wait()
             return False
@@ -166,18 +179,43 @@ class ConcurrentListing:
                 mine.pages.append(kept)
             mine.done = not page["has_more"] or len(kept) < len(data)
             if not mine.done:
-                self._give_away(mine, newest=data[0]["created"], oldest=data[-1]["created"])
+                self._full_pages += 1
+                self._may_risk += (1.0 if self._full_pages <= self._workers else RISK) + mine.risked
+                mine.risked = False
+                mine.reached = data[-1]["created"]
+                mine.page_width = data[0]["created"] - mine.reached
+                self._give_away(mine)
                 mine.position.advance(data)
             self._changed.notify_all()
 
-    def _give_away(self, mine: _Range, *, newest: int, oldest: int) -> None:
-        """Let another worker have what is older than the next :data:`PAGES_A_RANGE` pages, going by this page."""
-        start = oldest - PAGES_A_RANGE * (newest - oldest)
-        if self._workers == 1 or start - mine.start <= PAGES_A_RANGE * (newest - oldest):
+    def _give_away(self, mine: _Range) -> None:
+        """Let others have what is older than the next :data:`PAGES_A_RANGE` pages."""
+        width = PAGES_A_RANGE * mine.page_width
+        end = mine.reached - width
+        if self._workers == 1 or end - mine.start <= width:
             return  # twice as much as a range may as well be read by one
-        older = _Range(mine.start, start)
-        mine.start = start
-        self._ranges.insert(self._ranges.index(mine) + 1, older)
-        self._idle.append(older)
-        self._idle.sort(key=lambda found: -found.end)
-        self._start_worker()
+        given = []
+        while width and self._may_risk >= 1 and end - width > mine.start:
+            given.append(_Range(end - width, end, risked=True))
+            end -= width
+            self._may_risk -= 1
+        given.append(_Range(mine.start, end))
+        self._cut(mine, given)
+        for _ in given:
+            self._start_worker()
+
+    def _halve_the_busiest(self) -> bool:
+        busiest = max(self._ranges, key=lambda found: found.pages_left, default=None)
+        if busiest is None or busiest.pages_left < 2 or self._may_risk < 1:
+            return False
+        self._may_risk -= 1
+        middle = (busiest.start + busiest.reached) // 2
+        self._cut(busiest, [_Range(busiest.start, middle, risked=True)])
+        return True
+
+    def _cut(self, found: _Range, older: list[_Range]) -> None:
+        """Take the older part of a range away, as idle ranges."""
+        found.start = older[0].end
+        after = self._ranges.index(found) + 1
+        self._ranges[after:after] = older
+        self._idle = sorted([*self._idle, *older], key=lambda idle: -idle.end)

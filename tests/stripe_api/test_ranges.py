@@ -70,13 +70,13 @@ seconds = st.one_of(
     page_size=st.integers(1, 9),
     workers=st.integers(1, 6),
     pages_a_range=st.integers(1, 3),
-    pages_ahead=st.integers(1, 8),
+    risk=st.sampled_from([0.0, 0.02, 3.0]),
     faults=st.none() | st.integers(2, 9),
     seed=st.integers(0, 5),
 )
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_sessions_in_the_same_order(
-    shared_server, seconds, page_size, workers, pages_a_range, pages_ahead, faults, seed
+    shared_server, seconds, page_size, workers, pages_a_range, risk, faults, seed
 ):
     """Whatever their distribution, with faults, and with sessions being created above the window meanwhile."""
     server, account = shared_server, next(accounts)
@@ -86,7 +86,7 @@ def test_the_same_sessions_in_the_same_order(
     truth = ids(server.sessions(account=account, created={"gte": START, "lt": END}))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ranges, "PAGES_A_RANGE", pages_a_range)
-        patch.setattr(ranges, "PAGES_AHEAD", pages_ahead)
+        patch.setattr(ranges, "RISK", risk)
         if faults:
             server.fault_every(faults, *FAULTS, seed=seed)
         seen = []
@@ -114,6 +114,16 @@ def test_a_range_has_its_own_cursor_and_none_of_anothers(server, monkeypatch):
         assert used[0] is None
         # A cursor comes from a page that was asked for with the same bounds.
         assert all(int(start) <= found.get(cursor, int(start)) < int(end) for cursor in used[1:])
+
+
+def test_bursts_after_gaps_cost_little_more_than_plain_paging(server):
+    """A full page here says nothing about the time before it: what is risked on that has to stay small."""
+    for burst in range(40):
+        for _ in range(210):
+            server.create_session(created=START + burst * 2_000)
+    assert len(list(listing(client(server, 8)))) == 40 * 210
+    plain = 40 * 210 / 100
+    assert len(server.requests) <= plain + 40 + 8 + 0.1 * plain
 
 
 @pytest.mark.parametrize(("sessions", "most"), [(0, 1), (40, 1), (100, 1), (101, 2), (900, 9)])
@@ -158,7 +168,6 @@ def test_several_are_read_at_once(server):
 
 def test_a_reader_that_stops_reading_stops_the_workers(server, monkeypatch):
     monkeypatch.setattr(ranges, "PAGES_A_RANGE", 3)
-    monkeypatch.setattr(ranges, "PAGES_AHEAD", 12)
     server.populate(10_000, START, END)
     sessions = listing(client(server, 4), page_size=20)
     next(sessions)
