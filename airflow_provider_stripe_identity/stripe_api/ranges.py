@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 
 #: About how many pages a range keeps for itself when it gives its older part away. The last page of each range is
-#: half wasted, so more pages waste less; but so many for each worker may be held in memory.
-PAGES_A_RANGE = 12
+#: half wasted, so more pages waste less; but about twice as many for each worker may be held in memory.
+PAGES_A_RANGE = 16
 #: How many requests may be risked on ranges that turn out to be nearly empty, for every page that was full.
 RISK = 0.02
 
@@ -26,8 +26,8 @@ class _Range:
     """
     ``[start, end)``, read newest first with a query and a cursor that are its own.
 
-    Its start moves up when it gives its older part away; the query stays, since a cursor holds for its own query
-    alone, and what the query finds below the start is left out.
+    Its start moves up when its older part is cut off; the query stays, since a cursor holds for its own query alone,
+    and what the query finds below the start is left out.
     """
 
     def __init__(self, start: int, end: int, *, risked: bool = False) -> None:
@@ -40,6 +40,7 @@ class _Range:
         self.reached = end
         self.page_width = 0
         self.pages: deque[Page] = deque()
+        self.being_read = False
         self.done = False
 
     @property
@@ -59,12 +60,12 @@ class ConcurrentListing:
     """
     Reads one list by several workers.
 
-    The first worker reads the whole window. When its first page shows that there is much more to come, it keeps the
-    newest part, about :data:`PAGES_A_RANGE` pages, and gives the older one away; the next worker takes that, and
-    does the same. So the ranges are as narrow as the sessions are dense, a gap costs nothing, and a window with
-    few sessions is read by one worker, page after page. With every full page it becomes safer to expect that the
-    older part is as dense, and to give it away in several ranges at once. A worker that finds no range takes half of
-    what is left of the busiest one.
+    The whole window is the first range. When its first page shows that there is much more to come, it keeps the newest
+    part, about :data:`PAGES_A_RANGE` pages, and what is older becomes the next range, where the same happens. So
+    the ranges are as narrow as the sessions are dense, a gap costs nothing, and a window with few sessions is read page
+    after page. With every full page it becomes safer to expect that the older part is as dense, and to cut it into
+    several ranges at once. Each worker reads a page of the newest range that nobody else is reading; where there is
+    none, it takes half of what is left of one.
 
     :param client: makes the requests, at its own rate
     :param path: the list endpoint
@@ -89,11 +90,8 @@ class ConcurrentListing:
         self._query = query
         self._page_size = page_size
         self._workers = client.max_concurrency
-        whole = _Range(start, end)
-        self._ranges = [whole]  # newest first, without those that were taken whole
-        self._idle = [whole]  # nobody reads them yet, newest first
+        self._ranges = [_Range(start, end)]  # newest first, without those that were taken whole
         self._threads: list[threading.Thread] = []
-        self._pages_ahead = PAGES_A_RANGE * self._workers
         self._full_pages = 0
         self._may_risk = 0.0
         self._error: BaseException | None = None
@@ -140,8 +138,7 @@ class ConcurrentListing:
     def _work(self) -> None:
         try:
             while (taken := self._take()) is not None:
-                while self._may_read(taken):
-                    self._read_page(taken)
+                self._read_page(taken)
         except BaseException as error:  # raised again where the list is read
             with self._changed:
                 self._error = self._error or error
@@ -149,24 +146,34 @@ class ConcurrentListing:
                 self._changed.notify_all()
 
     def _take(self) -> _Range | None:
-        """Return the newest range that nobody reads; None when there will be none any more."""
+        """Return a range to read a page of; None when there will be none any more."""
         with self._changed:
-            while not self._stop.is_set():
-                if self._idle or self._halve_the_busiest():
-                    return self._idle.pop(0)
-                if all(found.done for found in self._ranges):
-                    return None
+            while not self._stop.is_set() and not all(found.done for found in self._ranges):
+                if taken := self._readable() or self._half_of_one():
+                    taken.being_read = True
+                    return taken
                 self._changed.wait()
             return None
 
-    def _may_read(self, mine: _Range) -> bool:
-        """Wait while too many pages are read ahead, but never with the newest range; return whether to read on."""
-        with self._changed:
-            while not self._stop.is_set() and not mine.done:
-                if mine is self._ranges[0] or sum(len(found.pages) for found in self._ranges) < self._pages_ahead:
-                    return True
-                self._changed.wait()
-            return False
+    def _readable(self) -> _Range | None:
+        """Return the newest range that nobody reads, if not too much before it waits to be taken."""
+        ahead = 0
+        for found in self._ranges:
+            ahead += len(found.pages)
+            if not found.done and not found.being_read:
+                # The newest one of all may always be read: everything waits for it.
+                return found if ahead < PAGES_A_RANGE * self._workers or found is self._ranges[0] else None
+        return None
+
+    def _half_of_one(self) -> _Range | None:
+        """Cut the newest range that has much left to read into two, and return the older half."""
+        busy = next((found for found in self._ranges if found.pages_left >= PAGES_A_RANGE / 3), None)
+        if busy is None or self._may_risk < 1:
+            return None
+        self._may_risk -= 1
+        older = _Range(busy.start, (busy.start + busy.reached) // 2, risked=True)
+        self._cut_off(busy, [older])
+        return older
 
     def _read_page(self, mine: _Range) -> None:
         cursors = page_query(limit=self._page_size, starting_after=mine.position.cursor)
@@ -174,6 +181,7 @@ class ConcurrentListing:
         page = self._client.get(self._path, query, malformed=mine.malformed, stop=self._stop)
         data: Page = page["data"]
         with self._changed:
+            mine.being_read = False
             kept = [item for item in data if item["created"] >= mine.start]
             if kept:
                 mine.pages.append(kept)
@@ -184,38 +192,26 @@ class ConcurrentListing:
                 mine.risked = False
                 mine.reached = data[-1]["created"]
                 mine.page_width = data[0]["created"] - mine.reached
-                self._give_away(mine)
                 mine.position.advance(data)
+                self._keep_the_newest_part(mine)
             self._changed.notify_all()
 
-    def _give_away(self, mine: _Range) -> None:
-        """Let others have what is older than the next :data:`PAGES_A_RANGE` pages."""
+    def _keep_the_newest_part(self, mine: _Range) -> None:
+        """Make ranges of what is older than the next :data:`PAGES_A_RANGE` pages."""
         width = PAGES_A_RANGE * mine.page_width
         end = mine.reached - width
         if self._workers == 1 or end - mine.start <= width:
-            return  # twice as much as a range may as well be read by one
-        given = []
+            return  # twice as much as a range may as well be read as one
+        older = []
         while width and self._may_risk >= 1 and end - width > mine.start:
-            given.append(_Range(end - width, end, risked=True))
+            older.append(_Range(end - width, end, risked=True))
             end -= width
             self._may_risk -= 1
-        given.append(_Range(mine.start, end))
-        self._cut(mine, given)
-        for _ in given:
+        self._cut_off(mine, [*older, _Range(mine.start, end)])
+        for _ in range(len(older) + 1):
             self._start_worker()
 
-    def _halve_the_busiest(self) -> bool:
-        busiest = max(self._ranges, key=lambda found: found.pages_left, default=None)
-        if busiest is None or busiest.pages_left < 2 or self._may_risk < 1:
-            return False
-        self._may_risk -= 1
-        middle = (busiest.start + busiest.reached) // 2
-        self._cut(busiest, [_Range(busiest.start, middle, risked=True)])
-        return True
-
-    def _cut(self, found: _Range, older: list[_Range]) -> None:
-        """Take the older part of a range away, as idle ranges."""
+    def _cut_off(self, found: _Range, older: list[_Range]) -> None:
         found.start = older[0].end
         after = self._ranges.index(found) + 1
         self._ranges[after:after] = older
-        self._idle = sorted([*self._idle, *older], key=lambda idle: -idle.end)
