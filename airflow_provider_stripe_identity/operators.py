@@ -21,6 +21,7 @@ from airflow_provider_stripe_identity.jsonl import (
     JsonLines,
     check_fields,
 )
+from airflow_provider_stripe_identity.progress import with_progress
 from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
 from airflow_provider_stripe_identity.stripe_api.parameters import Time, verification_sessions_query
 from airflow_provider_stripe_identity.windows import (
@@ -157,7 +158,7 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
             permanent_errors_fail_the_task(),
             tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
         ):
-            lines.write(sessions, spool, compress=uri.endswith(".gz"))
+            lines.write(with_progress(sessions, window), spool, compress=uri.endswith(".gz"))
             spool.flush()
             size = spool.tell()
             put(Path(spool.name), destination)

@@ -15,10 +15,13 @@ from airflow.sdk.exceptions import AirflowFailException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_stripe_identity import progress
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 from airflow_provider_stripe_identity.stripe_api import StripeAPIError
+from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
+from airflow_provider_stripe_identity.windows import Window
 
 MAY_1, MAY_2 = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)
 DAY = {"data_interval_start": MAY_1, "data_interval_end": MAY_2, "run_id": "scheduled", "dag_run": SimpleNamespace()}
@@ -276,3 +279,26 @@ def test_a_wrong_key_fails_the_task_at_once_and_is_in_no_log_line(server, tmp_pa
         operator(tmp_path / "x").execute(DAY)
     assert "1234" not in str(raised.value) + "".join(caplog.messages)
     assert len(server.requests) == 1
+
+
+def test_a_long_export_says_how_far_it_has_come(monkeypatch, caplog):
+    """By time: here every session takes ten seconds."""
+    clock = itertools.count(0, 10)
+    monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    sessions = [{"created": 99 - number} for number in range(10)]
+    with caplog.at_level(logging.INFO):
+        assert list(progress.with_progress(sessions, Window(0, 100))) == sessions
+    assert caplog.messages == [
+        "3 sessions, 3 % of the window, 0 sessions/s, about 970 s left",
+        "6 sessions, 6 % of the window, 0 sessions/s, about 940 s left",
+        "9 sessions, 9 % of the window, 0 sessions/s, about 910 s left",
+    ]
+
+
+def test_max_concurrency_is_used_instead_of_the_connections(server, tmp_path, monkeypatch):
+    seen = []
+    made = StripeIdentityClient.__init__
+    monkeypatch.setattr(StripeIdentityClient, "__init__", lambda self, *a, **k: seen.append(k) or made(self, *a, **k))
+    operator(tmp_path / "a.jsonl", max_concurrency=7).execute(DAY)
+    operator(tmp_path / "b.jsonl").execute(DAY)
+    assert [options["max_concurrency"] for options in seen] == [7, 4]

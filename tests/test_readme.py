@@ -107,6 +107,13 @@ def test_the_result_is_what_the_task_returns(lake, tmp_path):
     assert {name: type(value) for name, value in shown.items()} == {name: type(value) for name, value in result.items()}
 
 
+def test_every_figure_of_the_speed_is_one_that_the_benchmark_prints():
+    """The figures are a run's; what is measured, and the names, are the benchmark's."""
+    benchmark = (ROOT / "tests" / "benchmarks" / "export.py").read_text()
+    for text in ("24 requests/s", "8 at once", "80 % in 1 %", "CPU of the export", "Peak memory of 250,000 sessions"):
+        assert text in benchmark
+
+
 def test_the_default_fields_are_the_ones_listed():
     listed = re.search(r"By default `([^`]*)`", (ROOT / "README.md").read_text())[1].split()
     assert tuple(listed) == DEFAULT_FIELDS

@@ -1,0 +1,33 @@
+"""How far a long export has come, told to the task log by time and not by count."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from airflow_provider_stripe_identity.windows import Window
+
+log = logging.getLogger(__name__)
+
+#: Seconds from one line to the next; a shorter export writes none.
+EVERY = 30.0
+
+
+def with_progress(sessions: Iterable[dict[str, Any]], window: Window) -> Iterator[dict[str, Any]]:
+    """Yield the sessions of a window, newest first, and log now and then how far they have come."""
+    began = told = time.monotonic()
+    for count, session in enumerate(sessions, start=1):
+        yield session
+        now = time.monotonic()
+        if now - told >= EVERY:
+            told = now
+            done = (window.created_lt - session["created"]) / (window.created_lt - window.created_gte)
+            log.info(
+                "%d sessions, %.0f %% of the window, %.0f sessions/s, about %.0f s left",
+                count,
+                100 * done,
+                count / (now - began),
+                (now - began) * (1 - done) / done,
+            )
