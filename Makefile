@@ -27,6 +27,7 @@ test-e2e: $(VENV)/.installed
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/export.py
+	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
 	rm -rf $(VENV) .demo dist build

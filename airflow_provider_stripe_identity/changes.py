@@ -26,28 +26,25 @@ EVENT_TYPES = tuple(
 )
 
 
-class Change(NamedTuple):
-    """One event: its id, and the session's summary as it was then."""
-
-    event_id: str
-    session: dict[str, Any]
+#: A session's summary as it was at the event.
+Session = dict[str, Any]
 
 
 class Changes(NamedTuple):
     """
-    What one poll found.
+    What one poll found that those before did not.
 
-    :param by_reference: the changes of each ``client_reference_id``, newest first
+    :param by_reference: the changed sessions of each ``client_reference_id``, newest change first
     :param unavailable: the key may not read events
     :param failed: why polling is of no use any more
     """
 
-    by_reference: Mapping[str, Sequence[Change]] = {}
+    by_reference: Mapping[str, Sequence[Session]] = {}
     unavailable: bool = False
     failed: str | None = None
 
-    def of(self, reference: str) -> Sequence[Change]:
-        """Return one reference's changes."""
+    def of(self, reference: str) -> Sequence[Session]:
+        """Return one reference's changed sessions."""
         return self.by_reference.get(reference, ())
 
 
@@ -64,10 +61,11 @@ class ChangeStream:
         self._stripe_account = stripe_account
         # From the first event on by Stripe's clock alone. What changed before that, those who join see for themselves.
         self._since = int(time.time()) - CLOCK_SKEW
+        self._told: set[str] = set()
         self._unavailable_until = 0.0
 
     async def poll(self) -> Changes | None:
-        """Return the changes; None after an error that the next poll may not have."""
+        """Return what is new; None when nothing is, or after an error that the next poll may not have."""
         if time.monotonic() < self._unavailable_until:
             return Changes(unavailable=True)
         try:
@@ -92,17 +90,19 @@ class ChangeStream:
             log.warning("%s - polling again in the next interval", error)
             return None
 
-    def _read(self, hook: StripeIdentityHook) -> Changes:
-        by_reference: dict[str, list[Change]] = {}
-        newest = None
+    def _read(self, hook: StripeIdentityHook) -> Changes | None:
+        by_reference: dict[str, list[Session]] = {}
+        seen: dict[str, int] = {}
         for event in hook.list_events(types=EVENT_TYPES, created_gte=self._since):
-            newest = newest or event["created"]
+            seen[event["id"]] = event["created"]
             session = event["data"]["object"]
-            if reference := session.get("client_reference_id"):
-                by_reference.setdefault(reference, []).append(Change(event["id"], summary(session)))
-        if newest:
-            self._since = max(self._since, newest - OVERLAP)
-        return Changes(by_reference)
+            if event["id"] not in self._told and session.get("client_reference_id"):
+                by_reference.setdefault(session["client_reference_id"], []).append(summary(session))
+        self._told = set(seen)
+        if seen:
+            self._since = max(self._since, max(seen.values()) - OVERLAP)
+        # Telling nothing would wake thousands of sensors for nothing.
+        return Changes(by_reference) if by_reference else None
 
 
 class EventCursor:

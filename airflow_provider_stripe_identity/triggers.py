@@ -133,7 +133,6 @@ class StripeIdentityVerifiedTrigger(BaseEventTrigger):
     async def filter_shared_stream(self, shared_stream: AsyncIterator[Changes]) -> AsyncIterator[TriggerEvent]:
         """Watch the changes for this reference, and check it when they, or the time, call for it."""
         await asyncio.sleep(FIRST_CHECK_AFTER)  # changes are queued meanwhile
-        heeded: set[str] = set()
         alone = False
         next_check = time.monotonic()
         changes = asyncio.ensure_future(anext(shared_stream))
@@ -157,16 +156,14 @@ class StripeIdentityVerifiedTrigger(BaseEventTrigger):
                 if seen.unavailable and not alone:
                     next_check = min(next_check, time.monotonic() + self.poke_interval)
                 alone = seen.unavailable
-                for change in seen.of(self.client_reference_id):
-                    session = change.session
+                for session in seen.of(self.client_reference_id):
                     if session["created"] < (self.created_gte or 0):
                         continue
                     if session["status"] == "verified" and self.related_customer is None:
                         yield TriggerEvent({"session": session})
                         return
                     # Whether all sessions failed, or whose customer it is, the event does not say.
-                    if change.event_id not in heeded and session["status"] in ("verified", *self.failure_statuses):
-                        heeded.add(change.event_id)
+                    if session["status"] in ("verified", *self.failure_statuses):
                         next_check = time.monotonic()
         finally:
             changes.cancel()
