@@ -35,6 +35,16 @@ def test_a_local_object_is_written_with_its_folders_and_replaced(tmp_path, finis
     assert listing(lake) == ["dt=2026-01-01/sessions.jsonl"]
 
 
+def test_who_has_the_old_object_open_sees_the_old_one_whole(tmp_path, finished):
+    """The new one takes its place, instead of its content."""
+    destination = open_destination(f"file://{tmp_path}/lake/object")
+    put(finished, destination)
+    with (tmp_path / "lake/object").open("rb") as reader:
+        finished.write_bytes(b"new and short")
+        put(finished, destination)
+        assert reader.read() == b"new\n" * 100_000
+
+
 def test_a_local_object_is_readable_to_whom_the_umask_allows(tmp_path, finished):
     destination = open_destination(f"file://{tmp_path}/lake/object")
     before = os.umask(0o022)

@@ -180,9 +180,9 @@ def test_a_reader_that_stops_reading_stops_the_workers(server, monkeypatch):
     previous = -1
     while previous != (previous := len(server.requests)):
         threading.Event().wait(0.3)
-    # Of five hundred pages. Each worker may have had one under way at the bound, and the newest range, of up to
-    # twice its three pages, may always go on.
-    assert 0 < pages_ahead() <= 12 + 4 + 6
+    # Of five hundred pages: twelve before each range that is read, so twice that where the older ones came first, one
+    # under way for each worker, and the newest range of up to twice its three pages, which may always go on.
+    assert 0 < pages_ahead() <= 2 * 12 + 4 + 6
     sessions.close()
     assert not workers_alive()
 
