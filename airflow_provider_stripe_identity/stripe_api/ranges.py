@@ -167,13 +167,16 @@ class ConcurrentListing:
 
     def _half_of_one(self) -> _Range | None:
         """Cut the newest range that has much left to read into two, and return the older half."""
-        busy = next((found for found in self._ranges if found.pages_left >= PAGES_A_RANGE / 3), None)
-        if busy is None or self._may_risk < 1:
+        busy = next(filter(self._is_worth_halving, self._ranges), None)
+        if busy is None:
             return None
         self._may_risk -= 1
         older = _Range(busy.start, (busy.start + busy.reached) // 2, risked=True)
         self._cut_off(busy, [older])
         return older
+
+    def _is_worth_halving(self, found: _Range) -> bool:
+        return self._may_risk >= 1 and found.pages_left >= PAGES_A_RANGE / 3
 
     def _read_page(self, mine: _Range) -> None:
         cursors = page_query(limit=self._page_size, starting_after=mine.position.cursor)
@@ -194,6 +197,8 @@ class ConcurrentListing:
                 mine.page_width = data[0]["created"] - mine.reached
                 mine.position.advance(data)
                 self._keep_the_newest_part(mine)
+                if self._is_worth_halving(mine):
+                    self._start_worker()
             self._changed.notify_all()
 
     def _keep_the_newest_part(self, mine: _Range) -> None:

@@ -150,20 +150,24 @@ def test_a_single_second_is_one_range(server):
     assert len({tuple(r.query[i] for i in range(2)) for r in server.requests}) <= 2
 
 
-def test_several_are_read_at_once(server):
-    """Four requests wait for one another at the server: fewer would wait for ever."""
+def test_as_many_are_read_at_once_as_there_are_workers(server):
+    """Four requests wait at the server for one another: with fewer at once they would wait in vain."""
     server.populate(8_000, START, END)
-    barrier = threading.Barrier(4, timeout=20)
+    barrier, in_vain = threading.Barrier(4, timeout=20), []
     answer, count = type(server)._answer, itertools.count()
 
     def wait_for_the_others(self, *arguments):
         if 20 <= next(count) < 24:
-            barrier.wait()
+            try:
+                barrier.wait()
+            except threading.BrokenBarrierError:
+                in_vain.append(1)
         return answer(self, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(type(server), "_answer", wait_for_the_others)
         assert len(list(listing(client(server, 4)))) == 8_000
+    assert not in_vain
 
 
 def test_a_reader_that_stops_reading_stops_the_workers(server, monkeypatch):
