@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import random
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Collection, Hashable
+from functools import cache
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -17,6 +19,8 @@ from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.judgement import Verdict, judge
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
+
+log = logging.getLogger(__name__)
 
 #: An event within a second or two of the deferral can overtake the scheduler's own bookkeeping of it.
 FIRST_CHECK_AFTER = 3.0
@@ -33,6 +37,14 @@ KEEP_EVERY = 3600.0
 AIRFLOW_SETTLES_AFTER = 5.0
 
 _turns: WeakKeyDictionary[asyncio.AbstractEventLoop, defaultdict[Hashable, asyncio.Semaphore]] = WeakKeyDictionary()
+
+
+@cache
+def _say_what_sharing_would_save() -> None:
+    log.info(
+        "Every waiting sensor polls Stripe on its own. On Airflow 3.3 and newer, all of them would share one poll of "
+        "Stripe's events, if the key has the permission Events: Read"
+    )
 
 
 class StripeIdentityVerifiedTrigger(BaseEventTrigger):
@@ -107,6 +119,8 @@ class StripeIdentityVerifiedTrigger(BaseEventTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Check this reference alone until there is a verdict."""
+        if not hasattr(BaseEventTrigger, "shared_stream_key"):
+            _say_what_sharing_would_save()
         await asyncio.sleep(max(FIRST_CHECK_AFTER, self.waiting_since + self.poke_interval - time.time()))
         while True:
             event, _ = await self._check()

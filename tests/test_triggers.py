@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from types import SimpleNamespace
@@ -179,3 +180,13 @@ def test_triggers_of_one_connection_share_their_connections_to_stripe(server, pa
     one, same, other = asyncio.run(clients())
     assert one is same
     assert one is not other
+
+
+def test_before_airflow_3_3_the_log_says_once_what_sharing_would_save(server, pauses, monkeypatch, caplog):
+    triggers._say_what_sharing_would_save.cache_clear()
+    monkeypatch.delattr(triggers.BaseEventTrigger, "shared_stream_key")
+    server.create_session(client_reference_id="user", status="verified")
+    with caplog.at_level(logging.INFO):
+        fire(trigger())
+        fire(trigger())
+    assert sum("Airflow 3.3" in message for message in caplog.messages) == 1
