@@ -93,7 +93,10 @@ class StripeIdentityHook(BaseHook):
         if max_retries is not None:
             extra = extra | {"max_retries": max_retries}
         hook = cls(stripe_conn_id, stripe_account=stripe_account)
-        hook.client = client_from_connection(connection, extra, stripe_account=stripe_account, make=_shared_client)
+        # In a thread, because the first client of a process imports all that HTTP needs.
+        hook.client = await asyncio.to_thread(
+            client_from_connection, connection, extra, stripe_account=stripe_account, make=_shared_client
+        )
         return hook
 
     def get_conn(self) -> StripeIdentityClient:
