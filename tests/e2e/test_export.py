@@ -83,7 +83,7 @@ def server() -> Iterator[StripeIdentityServer]:
     """Stripe with sessions before, in and after each window of this module."""
     with StripeIdentityServer(api_key=API_KEY) as server:
         server.populate(1500, TODAY - 8 * DAY, TODAY + 2 * DAY)
-        server.populate(3600, NOW - timedelta(minutes=30), NOW + timedelta(minutes=30))  # one a second
+        server.populate(3600, time.time() - 1800, time.time() + 1800)  # one a second
         server.populate(300, TODAY - 8 * DAY, TODAY + 2 * DAY, account="acct_without_window")
         for days in range(7):
             midnight = int((TODAY - days * DAY).timestamp())
@@ -367,10 +367,10 @@ def test_every_field_survives(airflow: AirflowStack, server: StripeIdentityServe
         for session in sessions(server, YESTERDAY, TODAY)
     ]
     loaded = [json.loads(line) for (line,) in lines]
-    assert loaded == expected
-    assert [list(row) for row in loaded] == [list(row) for row in expected], "the order of the keys"
+    # As text, the order of the keys and the types of the numbers count too.
+    assert [json.dumps(row) for row in loaded] == [json.dumps(session) for session in expected]
     for fields in AWKWARD:
-        assert any(fields.items() <= row.items() for row in loaded if isinstance(row, dict)), fields
+        assert any(fields.items() <= row.items() for row in loaded), fields
     assert [json.loads(value) for (value,) in column] == [AWKWARD[2]["future_object"]]
     assert len(gzip.decompress(written.read_bytes()).splitlines()) == len(expected)
 
@@ -423,7 +423,7 @@ def leaks(server: StripeIdentityServer, texts: Iterable[str]) -> set[str]:
     return {found for text in texts for found in pattern.findall(text)}
 
 
-def test_no_log_and_no_database_holds_a_secret(airflow: AirflowStack, server: StripeIdentityServer, lake: Path) -> None:
+def test_no_log_and_no_database_holds_a_secret(airflow: AirflowStack, server: StripeIdentityServer) -> None:
     for run in runs(airflow, "data_interval", "scheduled", 2):
         airflow.wait("data_interval", run["dag_run_id"])
     logs = airflow.logs().values()

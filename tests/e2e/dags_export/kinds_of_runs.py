@@ -56,7 +56,7 @@ with_and_without_window(
     {"window": DAY},
     schedule="@daily",
     start_date=TODAY - timedelta(hours=1),
-    end_date=TODAY + timedelta(hours=23),
+    end_date=TODAY + DAY - timedelta(seconds=1),
     catchup=True,
 )
 
