@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -25,6 +25,7 @@ from airflow_provider_stripe_identity.progress import with_progress
 from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
 from airflow_provider_stripe_identity.stripe_api.parameters import Time, verification_sessions_query
 from airflow_provider_stripe_identity.windows import (
+    Window,
     check_window_arguments,
     resolve_window,
     wait_until_settled,
@@ -34,7 +35,108 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
 
 
-class StripeIdentityToObjectStorageOperator(BaseOperator):
+class _ToObjectStorageOperator(BaseOperator):
+    """
+    What the exports share: the rows of the run's window become one object, whole or not at all.
+
+    The parameters are described where they are public.
+    """
+
+    template_fields: Sequence[str] = (
+        "destination",
+        "destination_conn_id",
+        "stripe_conn_id",
+        "created_gte",
+        "created_lt",
+        "extra_columns",
+        "stripe_account",
+    )
+    template_fields_renderers: ClassVar[dict[str, str]] = {"extra_columns": "json"}
+
+    def __init__(
+        self,
+        *,
+        destination: str,
+        destination_conn_id: str | None = None,
+        stripe_conn_id: str = StripeIdentityHook.default_conn_name,
+        created_gte: Time | None = None,
+        created_lt: Time | None = None,
+        window: timedelta | None = None,
+        fields: Fields = DEFAULT_FIELDS,
+        extra_columns: Mapping[str, Any] | None = None,
+        stripe_account: str | None = None,
+        max_concurrency: int | None = None,
+        settle: timedelta = timedelta(seconds=30),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        # What templates cannot change is refused when the DAG is parsed, the rest when the task starts.
+        check_window_arguments(created_gte, created_lt, window)
+        check_fields(fields)
+        if not isinstance(settle, timedelta) or settle < timedelta(0):
+            raise ValueError(f"settle must be a timedelta of 0 or more, not {settle!r}")
+        self.destination = destination
+        self.destination_conn_id = destination_conn_id
+        self.stripe_conn_id = stripe_conn_id
+        self.created_gte = created_gte
+        self.created_lt = created_lt
+        self.window = window
+        self.fields = fields
+        self.extra_columns = extra_columns
+        self.stripe_account = stripe_account
+        self.max_concurrency = max_concurrency
+        self.settle = settle
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Export the run's window."""
+        with wrong_arguments_fail_the_task():
+            window = self._window(context)
+            lines = self._lines()
+            destination = open_destination(self.destination, self.destination_conn_id)
+            hook = StripeIdentityHook(
+                self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency
+            )
+            sessions = self._sessions(hook, window)
+            wait_until_settled(window, self.settle)
+        uri = clean_uri(destination)
+        self.log.info("Exporting %s to %s", window, uri)
+        with (
+            permanent_errors_fail_the_task(),
+            tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
+        ):
+            lines.write(sessions, spool, compress=uri.endswith(".gz"))
+            spool.flush()
+            size = spool.tell()
+            put(Path(spool.name), destination)
+        self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
+        return {
+            "uri": uri,
+            "sessions": lines.sessions,
+            "bytes": size,
+            "created_gte": window.created_gte,
+            "created_lt": window.created_lt,
+            "oldest": lines.oldest,
+            "newest": lines.newest,
+            "statuses": dict(lines.statuses),
+        }
+
+    def _window(self, context: Context) -> Window:
+        return resolve_window(context, created_gte=self.created_gte, created_lt=self.created_lt, window=self.window)
+
+    def _lines(self) -> JsonLines:
+        """Return what makes the rows."""
+        return JsonLines(self.fields, extra_columns=self.extra_columns)
+
+    def _sessions(self, hook: StripeIdentityHook, window: Window) -> Iterable[dict[str, Any]]:
+        """
+        Yield the sessions that belong into the object, one after another.
+
+        :raises ValueError: at once, naming the argument
+        """
+        raise NotImplementedError
+
+
+class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
     """
     Write the VerificationSessions created in the run's window to one object, a JSON line each, newest first.
 
@@ -70,109 +172,46 @@ class StripeIdentityToObjectStorageOperator(BaseOperator):
     """
 
     template_fields: Sequence[str] = (
-        "destination",
-        "destination_conn_id",
-        "stripe_conn_id",
-        "created_gte",
-        "created_lt",
+        *_ToObjectStorageOperator.template_fields,
         "status",
         "client_reference_id",
         "related_customer",
         "related_customer_account",
-        "extra_columns",
-        "stripe_account",
     )
-    template_fields_renderers: ClassVar[dict[str, str]] = {"extra_columns": "json"}
     ui_color = "#e6e4ff"
 
     def __init__(
         self,
         *,
-        destination: str,
-        destination_conn_id: str | None = None,
-        stripe_conn_id: str = StripeIdentityHook.default_conn_name,
-        created_gte: Time | None = None,
-        created_lt: Time | None = None,
-        window: timedelta | None = None,
         status: str | None = None,
         client_reference_id: str | None = None,
         related_customer: str | None = None,
         related_customer_account: str | None = None,
         expand: Sequence[str] = (),
-        fields: Fields = DEFAULT_FIELDS,
-        extra_columns: Mapping[str, Any] | None = None,
-        stripe_account: str | None = None,
-        max_concurrency: int | None = None,
-        settle: timedelta = timedelta(seconds=30),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        # What templates cannot change is refused when the DAG is parsed, the rest when the task starts.
-        check_window_arguments(created_gte, created_lt, window)
         verification_sessions_query(expand=expand)
-        check_fields(fields)
-        if not isinstance(settle, timedelta) or settle < timedelta(0):
-            raise ValueError(f"settle must be a timedelta of 0 or more, not {settle!r}")
-        self.destination = destination
-        self.destination_conn_id = destination_conn_id
-        self.stripe_conn_id = stripe_conn_id
-        self.created_gte = created_gte
-        self.created_lt = created_lt
-        self.window = window
         self.status = status
         self.client_reference_id = client_reference_id
         self.related_customer = related_customer
         self.related_customer_account = related_customer_account
         self.expand = expand
-        self.fields = fields
-        self.extra_columns = extra_columns
-        self.stripe_account = stripe_account
-        self.max_concurrency = max_concurrency
-        self.settle = settle
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Export the run's window."""
-        with wrong_arguments_fail_the_task():
-            window = resolve_window(
-                context, created_gte=self.created_gte, created_lt=self.created_lt, window=self.window
-            )
-            expand = self._expand()
-            lines = JsonLines(self.fields, expand=expand, extra_columns=self.extra_columns)
-            destination = open_destination(self.destination, self.destination_conn_id)
-            hook = StripeIdentityHook(
-                self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency
-            )
-            sessions = hook.list_verification_sessions(
-                client_reference_id=self.client_reference_id,
-                created_gte=window.created_gte,
-                created_lt=window.created_lt,
-                status=self.status,
-                related_customer=self.related_customer,
-                related_customer_account=self.related_customer_account,
-                expand=expand,
-            )
-            wait_until_settled(window, self.settle)
-        uri = clean_uri(destination)
-        self.log.info("Exporting VerificationSessions created in %s to %s", window, uri)
-        with (
-            permanent_errors_fail_the_task(),
-            tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
-        ):
-            lines.write(with_progress(sessions, window), spool, compress=uri.endswith(".gz"))
-            spool.flush()
-            size = spool.tell()
-            put(Path(spool.name), destination)
-        self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
-        return {
-            "uri": uri,
-            "sessions": lines.sessions,
-            "bytes": size,
-            "created_gte": window.created_gte,
-            "created_lt": window.created_lt,
-            "oldest": lines.oldest,
-            "newest": lines.newest,
-            "statuses": dict(lines.statuses),
-        }
+    def _lines(self) -> JsonLines:
+        return JsonLines(self.fields, expand=self._expand(), extra_columns=self.extra_columns)
+
+    def _sessions(self, hook: StripeIdentityHook, window: Window) -> Iterable[dict[str, Any]]:
+        sessions = hook.list_verification_sessions(
+            client_reference_id=self.client_reference_id,
+            created_gte=window.created_gte,
+            created_lt=window.created_lt,
+            status=self.status,
+            related_customer=self.related_customer,
+            related_customer_account=self.related_customer_account,
+            expand=self._expand(),
+        )
+        return with_progress(sessions, window)
 
     def _expand(self) -> tuple[str, ...]:
         """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""
