@@ -11,7 +11,7 @@ from airflow_provider_stripe_identity.airflow_names import BaseHook
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.listing import list_objects
-from airflow_provider_stripe_identity.stripe_api.pages import list_page
+from airflow_provider_stripe_identity.stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
 from airflow_provider_stripe_identity.stripe_api.parameters import (
     Created,
     Time,
@@ -26,9 +26,6 @@ if TYPE_CHECKING:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 
 Number = TypeVar("Number", int, float)
-
-VERIFICATION_SESSIONS = "/v1/identity/verification_sessions"
-EVENTS = "/v1/events"
 
 
 class StripeIdentityHook(BaseHook):

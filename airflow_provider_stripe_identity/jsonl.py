@@ -10,6 +10,8 @@ from typing import IO, Any, Literal
 
 import msgspec
 
+from airflow_provider_stripe_identity.stripe_api.errors import StripeAPIError, scrub
+
 log = logging.getLogger(__name__)
 
 #: Top-level fields without secrets; personal only in as far as the caller's own ``metadata`` is.
@@ -93,7 +95,10 @@ class JsonLines:
     def _write(self, sessions: Iterable[Mapping[str, Any]], file: IO[bytes] | gzip.GzipFile) -> None:
         rows = bytearray()
         for session in sessions:
-            self._encode_into(self._row(session), rows, -1)
+            try:
+                self._encode_into(self._row(session), rows, -1)
+            except RecursionError:  # it could be read where the stack was not as deep as here
+                raise StripeAPIError("Writing rows", f"session {session['id']} is nested too deeply") from None
             rows += b"\n"
             if len(rows) > WRITE_BYTES:
                 file.write(rows)
@@ -128,7 +133,7 @@ class JsonLines:
         for name in session.keys() - _KNOWN_FIELDS - self._named:
             self._named.add(name)
             if self._allowed is None or name not in self._allowed:
-                log.warning("Stripe sends a field this provider does not know, %s: %s", kept, name)
+                log.warning("Stripe sends a field this provider does not know, %s: %s", kept, scrub(name))
 
 
 def check_fields(fields: Fields) -> None:

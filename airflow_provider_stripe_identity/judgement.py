@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NamedTuple
 
+from airflow_provider_stripe_identity.stripe_api.errors import scrub
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
 
 
@@ -42,16 +43,16 @@ def judge(
     for session in sessions:
         if created_gte is not None and session["created"] < created_gte:
             continue
-        status = str(session["status"])
+        status = session["status"]
         if status == "verified":
-            return Verdict(summary(session), False, f"session {session['id']} is verified")
+            return Verdict(summary(session), False, scrub(f"session {session['id']} is verified"))
         statuses[status] = statuses.get(status, 0) + 1
     if not statuses:
         return Verdict(None, False, "there is no session yet")
     because = ", ".join(f"{count} {status}" for status, count in statuses.items())
     if unknown := statuses.keys() - set(STATUSES):
         because += f" (this provider does not know {', '.join(sorted(unknown))})"
-    return Verdict(None, statuses.keys() <= set(failure_statuses), f"its sessions are: {because}")
+    return Verdict(None, statuses.keys() <= set(failure_statuses), scrub(f"its sessions are: {because}"))
 
 
 def summary(session: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +64,6 @@ def summary(session: Mapping[str, Any]) -> dict[str, Any]:
         "client_reference_id": session.get("client_reference_id"),
         "created": session["created"],
         "livemode": session["livemode"],
-        "type": session["type"],
+        "type": session.get("type"),
         "last_verification_report": report.get("id") if isinstance(report, Mapping) else report,
     }

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from airflow_provider_stripe_identity import jsonl
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
+from airflow_provider_stripe_identity.stripe_api import StripeAPIError
 
 SESSION = {
     "id": "vs_1",
@@ -107,6 +108,21 @@ def test_the_figures_of_what_was_turned():
     written(lines, *({"id": "vs", "created": created, "status": status} for created, status in facts))
     assert (lines.sessions, lines.oldest, lines.newest) == (3, 20, 30)
     assert lines.statuses == {"verified": 2, "canceled": 1}
+
+
+def test_what_is_nested_too_deeply_is_an_error_of_the_packages():
+    nested: list = []
+    for _ in range(5_000):
+        nested = [nested]
+    with pytest.raises(StripeAPIError, match="session vs_1 is nested too deeply"):
+        written(JsonLines(), {**SESSION, "metadata": nested})
+
+
+def test_a_field_name_cannot_begin_a_log_line(caplog):
+    written(JsonLines(), {**SESSION, "x\n2026-01-01 ERROR \x1b[31m\u2028 forged": 1})
+    assert caplog.messages == [
+        "Stripe sends a field this provider does not know, not written: x 2026-01-01 ERROR  [31m  forged"
+    ]
 
 
 json_values = st.recursive(

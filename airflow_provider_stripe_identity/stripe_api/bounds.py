@@ -55,6 +55,12 @@ class _BoundedResponse(http.client.HTTPResponse):
         super().__init__(sock, *args, **kwargs)
         self.fp = io.BufferedReader(_BoundedStream(self.fp.detach(), sock.gettimeout()))
 
+    def begin(self) -> None:
+        super().begin()
+        # What is left over where headers are malformed, urllib3 would log, with the URL and its query.
+        self.headers.defects.clear()
+        self.headers.set_payload("")
+
 
 class _BoundedStream(io.RawIOBase):
     """A socket's stream; the socket's own timeout begins anew with every byte."""

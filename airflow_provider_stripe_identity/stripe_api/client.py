@@ -98,6 +98,13 @@ class StripeIdentityClient:
         max_concurrency: int = DEFAULT_MAX_CONCURRENCY,
     ) -> None:
         _check_key(api_key, base_url, stripe_context)
+        for name, value in {
+            "api_version": api_version,
+            "stripe_account": stripe_account,
+            "stripe_context": stripe_context,
+        }.items():
+            if value and not (isinstance(value, str) and value.isascii() and value.isprintable()):
+                raise ValueError(f"{name} is sent as a header: it must be printable ASCII text")
         if timeout <= 0:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         if max_retries < 0:
@@ -270,7 +277,10 @@ def _root_cause(error: BaseException) -> str:
     """What the operating system or the TLS library said, e.g. ``ConnectionResetError: [Errno 104] …``."""
     while nested := error.__cause__ or error.__context__:
         error = nested
-    return f"{type(error).__name__}: {error}"
+    kind = type(error).__name__
+    # All others may repeat a part of the answer, or the URL with its query.
+    from_the_system = isinstance(error, OSError) and not isinstance(error, requests.RequestException)
+    return f"{kind}: {error}" if from_the_system else kind
 
 
 def _wait(state: tenacity.RetryCallState) -> float:

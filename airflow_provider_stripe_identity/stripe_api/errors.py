@@ -9,25 +9,35 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-# API keys (Stripe repeats a part of the key in its 401), client secrets and hosted verification links.
+# API keys (Stripe repeats a part of the key in its 401), client secrets, hosted verification links, e-mail addresses.
 _SECRETS = re.compile(
     r"\b((?:sk|rk|pk|ek)_(?:org_)?(?:live_|test_)?)[\w*]+"
     r"|(_secret_)\w+"
     r"|(https://verify\.stripe\.com/)\S+"
+    r"|()[\w.+-]{1,64}@[\w.-]+"
 )
+#: A text from outside is cut after as many characters.
+MAX_SAID = 500
 
 
 def scrub(text: str) -> str:
-    """Return ``text`` with every API key, client secret and verification link masked."""
-    return _SECRETS.sub(lambda found: f"{found[1] or found[2] or found[3]}***", text)
+    """
+    Return a text that came from outside as it can be logged.
+
+    API keys, client secrets, verification links and e-mail addresses are masked, it is cut, and whatever could begin
+    a line of its own is a blank.
+    """
+    masked = _SECRETS.sub(lambda found: f"{next(filter(None, found.groups()), '')}***", text[: 2 * MAX_SAID])
+    said = masked if len(masked) <= MAX_SAID else f"{masked[:MAX_SAID]}…"
+    return "".join(character if character.isprintable() else " " for character in said)
 
 
 class StripeError(Exception):
     """
     A request that Stripe, or the way to Stripe, did not answer as asked.
 
-    The text names the request, Stripe's own words and what to do next. It never holds the API key
-    or the values of query parameters.
+    The text names the request, Stripe's own words and what to do next, in one line. It never holds the API key, and
+    the value of a query parameter only where Stripe's words repeat it.
 
     :param request: the request without its query, e.g. ``GET /v1/events``
     :param problem: what happened
@@ -59,19 +69,19 @@ class StripeError(Exception):
     ) -> None:
         error = error or {}
         self.status = status
-        self.type: str | None = error.get("type")
-        self.code: str | None = error.get("code")
-        self.param: str | None = error.get("param")
+        self.type, self.code, self.param = (
+            scrub(str(error[name])) if error.get(name) else None for name in ("type", "code", "param")
+        )
         self.message = scrub(str(error.get("message") or ""))
-        self.request_id = request_id
-        self.rate_limited_reason = rate_limited_reason
+        self.request_id = scrub(request_id) if request_id else None
+        self.rate_limited_reason = scrub(rate_limited_reason) if rate_limited_reason else None
         self.retryable = retryable
         self.retry_after = retry_after
         self.hint = hint
-        text = f"{request}: {problem}"
-        if request_id:
-            text += f" (Request-Id {request_id})"
-        super().__init__(scrub(f"{text}. {hint}" if hint else text))
+        text = f"{request}: {scrub(problem)}"
+        if self.request_id:
+            text += f" (Request-Id {self.request_id})"
+        super().__init__(f"{text}. {scrub(hint)}" if hint else text)
 
 
 class StripeAPIConnectionError(StripeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -78,7 +79,7 @@ def _older(
     position = Position(cursor)
     while True:
         cursors = page_query(limit=page_size, starting_after=position.cursor)
-        page = client.get(path, [*query, *cursors], malformed=position.malformed)
+        page = client.get(path, [*query, *cursors], malformed=partial(position.malformed, path))
         yield from page["data"]
         if not page["has_more"]:
             return

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from airflow_provider_stripe_identity.stripe_api.parameters import Query, page_query
+import msgspec
+
+from airflow_provider_stripe_identity.stripe_api.parameters import (
+    EVENT_TYPES,
+    LAST_EPOCH,
+    MAX_TEXT,
+    Query,
+    page_query,
+)
 
 if TYPE_CHECKING:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
@@ -26,7 +35,16 @@ def list_page(
     :raises StripeError: also when the answer is no list of Stripe's, or an empty page that promises more
     """
     page = page_query(limit=limit, starting_after=starting_after, ending_before=ending_before)
-    return client.get(path, [*query, *page], malformed=malformed)
+    return client.get(path, [*query, *page], malformed=partial(malformed, path))
+
+
+VERIFICATION_SESSIONS = "/v1/identity/verification_sessions"
+EVENTS = "/v1/events"
+
+_Item = TypeVar("_Item")
+_Text = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+_LongText = Annotated[str, msgspec.Meta(max_length=MAX_TEXT)]
+_Second = Annotated[int, msgspec.Meta(ge=0, le=LAST_EPOCH)]
 
 
 class Position:
@@ -37,9 +55,9 @@ class Position:
         self._second: int | None = None
         self._ids = {cursor}  # of that second: the list is ordered by seconds, and ids do not show their order
 
-    def malformed(self, answer: dict[str, Any]) -> str | None:
+    def malformed(self, path: str, answer: dict[str, Any]) -> str | None:
         """Say why an answer is no page to go on with from here, None when it is one."""
-        problem = malformed(answer)
+        problem = malformed(path, answer)
         if problem or not answer["data"]:
             return problem
         last = answer["data"][-1]
@@ -56,16 +74,48 @@ class Position:
         self.cursor = last["id"]
 
 
-def malformed(answer: dict[str, Any]) -> str | None:
-    """Say why an answer is no page of a list, None when it is one."""
-    data, has_more = answer.get("data"), answer.get("has_more")
-    if answer.get("object") != "list" or not isinstance(data, list) or not isinstance(has_more, bool):
-        return "is not a list of Stripe's"
-    for item in data:
-        if not isinstance(item, dict) or not isinstance(item.get("id"), str) or not item["id"]:
-            return "is a list with an object without an id"
-        if type(item.get("created")) is not int:
-            return "is a list with an object without a time of creation"
-    if has_more and not data:
+class _Report(msgspec.Struct):
+    id: _Text
+
+
+class _Session(msgspec.Struct, tag_field="object", tag="identity.verification_session"):
+    id: _Text
+    created: _Second
+    livemode: bool
+    status: _Text
+    client_reference_id: _LongText | None = None
+    type: _Text | None = None
+    last_verification_report: _Text | _Report | None = None
+
+
+class _Event(msgspec.Struct, tag_field="object", tag="event"):
+    id: _Text
+    created: _Second
+    livemode: bool
+    type: _Text
+    data: dict[str, Any]
+
+
+class _List(msgspec.Struct, Generic[_Item], tag_field="object", tag="list"):
+    data: list[_Item]
+    has_more: bool
+
+
+def malformed(path: str, answer: dict[str, Any]) -> str | None:
+    """Say why an answer is no page of a list, None when it is one; only what this package relies on counts."""
+    page: _List[_Event] | _List[_Session]
+    try:
+        if path == EVENTS:
+            page = msgspec.convert(answer, _List[_Event])
+            for event in page.data:
+                if event.type in EVENT_TYPES:
+                    msgspec.convert(event.data.get("object"), _Session)
+        else:
+            page = msgspec.convert(answer, _List[_Session])
+    except msgspec.ValidationError as error:
+        return f"is not a list of Stripe's ({error})"
+    if page.has_more and not page.data:
         return "is an empty page that promises more"
+    if len({item.id for item in page.data}) < len(page.data):
+        return "is a page that holds an object twice"
     return None

@@ -15,7 +15,7 @@ EVENT_TYPES = tuple(
 MAX_PAGE_SIZE = 100
 #: The longest string that Stripe's specification allows in a query parameter.
 MAX_TEXT = 5000
-_LAST_EPOCH = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
+LAST_EPOCH = int(datetime(9999, 12, 31, tzinfo=UTC).timestamp())
 
 #: Names and values, not yet percent-encoded.
 Query = Sequence[tuple[str, str]]
@@ -44,7 +44,7 @@ def epoch_seconds(name: str, value: Time, *, rounding: Callable[[float], int] = 
         seconds = value
     else:
         raise ValueError(f"{name} must be a datetime, whole epoch seconds or ISO-8601 text, not {type(value).__name__}")
-    if not 0 <= seconds <= _LAST_EPOCH:
+    if not 0 <= seconds <= LAST_EPOCH:
         raise ValueError(f"{name} is out of range: {seconds} (epoch seconds are meant, not milliseconds)")
     return seconds
 
@@ -164,6 +164,6 @@ def text_query(name: str, value: str | None) -> Query:
     """Encode one optional text; Stripe refuses an empty one, and so does this, without a request."""
     if value is None:
         return []
-    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT:
-        raise ValueError(f"{name} must be a text of 1 to {MAX_TEXT} characters")
+    if not isinstance(value, str) or not 1 <= len(value) <= MAX_TEXT or re.search("[\ud800-\udfff]", value):
+        raise ValueError(f"{name} must be a text of 1 to {MAX_TEXT} characters, none of them half a surrogate pair")
     return [(name, value)]

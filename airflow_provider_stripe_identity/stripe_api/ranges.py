@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Iterator
+from functools import partial
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stripe_identity.stripe_api.pages import Position
@@ -48,11 +50,14 @@ class _Range:
         """About how many pages it has still to read, going by the last one."""
         return (self.reached - self.start) / self.page_width if self.page_width and not self.done else 0.0
 
-    def malformed(self, answer: dict[str, Any]) -> str | None:
-        problem = self.position.malformed(answer)
+    def malformed(self, path: str, answer: dict[str, Any]) -> str | None:
+        problem = self.position.malformed(path, answer)
         # Otherwise a server that ignores ``created`` would be read once for each range.
         if not problem and any(not self._asked_from <= item["created"] < self.end for item in answer["data"]):
             return "is a page with objects from outside the window"
+        # Ranges are cut where a page ends: what comes out of order would be lost.
+        if not problem and any(newer["created"] < older["created"] for newer, older in pairwise(answer["data"])):
+            return "is a page that is not in order, newest first"
         return problem
 
 
@@ -181,7 +186,8 @@ class ConcurrentListing:
     def _read_page(self, mine: _Range) -> None:
         cursors = page_query(limit=self._page_size, starting_after=mine.position.cursor)
         query = [*self._query, *mine.bounds, *cursors]
-        page = self._client.get(self._path, query, malformed=mine.malformed, stop=self._stop)
+        malformed = partial(mine.malformed, self._path)
+        page = self._client.get(self._path, query, malformed=malformed, stop=self._stop)
         data: Page = page["data"]
         with self._changed:
             mine.being_read = False

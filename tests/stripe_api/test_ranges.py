@@ -221,7 +221,16 @@ def test_a_worker_that_pauses_before_a_retry_is_stopped_too(server, monkeypatch)
 @pytest.mark.usefixtures("instant_backoff")
 def test_a_server_that_ignores_the_window_is_noticed(server):
     """Otherwise the same sessions would be read once for each range."""
-    outside = {"object": "list", "data": [{"id": "vs_1", "created": END}], "has_more": False}
+    session = server.create_session(created=END)
+    outside = {"object": "list", "data": [session], "has_more": False}
     server.inject(*[Fault.status(200, body=outside)] * 9)
     with pytest.raises(StripeAPIError, match="from outside the window"):
         list(listing(client(server, max_retries=2)))
+
+
+def test_a_page_out_of_order_is_noticed(server):
+    """Ranges are cut where a page ends, so what comes later than it should would be lost."""
+    older, newer = (server.create_session(created=second) for second in (START, START + 1))
+    server.inject(Fault.status(200, body={"object": "list", "data": [older, newer], "has_more": False}))
+    with pytest.raises(StripeAPIError, match="not in order, newest first"):
+        list(listing(client(server, max_retries=0)))
