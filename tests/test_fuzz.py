@@ -143,7 +143,18 @@ HEADERS = st.lists(
         ),
         st.sampled_from(
             [
-                *(b"gzip", b"identity", b"br", b"gzip, gzip", b"chunked", b"-1", b"1, 2", b"9" * 5000, b"1e999", b"nan"),
+                *(
+                    b"gzip",
+                    b"identity",
+                    b"br",
+                    b"gzip, gzip",
+                    b"chunked",
+                    b"-1",
+                    b"1, 2",
+                    b"9" * 5000,
+                    b"1e999",
+                    b"nan",
+                ),
                 *(b"http://[", b"//", b"a\r\n folded", b"Fri, 31 Dec 99999 23:59:59 GMT", b"true", b"false", b"\xff"),
             ]
         )
@@ -189,8 +200,11 @@ def test_any_status_and_headers(survives, caller, status, headers, error):
 
 @given(
     caller=st.sampled_from(CALLERS),
-    start=st.sampled_from([b"", b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]),
-    rest=st.binary(max_size=200) | st.lists(st.sampled_from([b"\r\n", b"5", b"-1", b":", b"X", b"0", b" "])).map(b"".join),
+    start=st.sampled_from(
+        [b"", b"H", b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"]
+    ),
+    rest=st.binary(max_size=200)
+    | st.lists(st.sampled_from([b"\r\n", b"5", b"-1", b":", b"X", b"0", b" "])).map(b"".join),
 )
 @fuzz
 def test_any_bytes(survives, caller, start, rest):

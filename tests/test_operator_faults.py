@@ -57,9 +57,7 @@ TROUBLES = {
     "500": Trouble(Fault.status(500), StripeAPIError),
     "502": Trouble(Fault.status(502), StripeAPIError),
     "503": Trouble(Fault.status(503), StripeAPIError),
-    "400 to be tried again": Trouble(
-        Fault.status(400, headers={"Stripe-Should-Retry": "true"}), AirflowFailException
-    ),
+    "400 to be tried again": Trouble(Fault.status(400, headers={"Stripe-Should-Retry": "true"}), AirflowFailException),
     "500 not to be tried again": Trouble(
         Fault.status(500, headers={"Stripe-Should-Retry": "false"}), StripeAPIError, tried_again=False
     ),

@@ -33,7 +33,7 @@ class BoundedSession(requests.Session):
         self.mount("http://", _BoundedAdapter())
 
     def get_redirect_target(self, resp: requests.Response) -> None:
-        """Know none: even with ``allow_redirects=False`` the body of a redirect is read whole, and its target parsed."""
+        """Know none; ``allow_redirects=False`` would still read the whole body of a redirect and parse its target."""
 
 
 class _BoundedAdapter(HTTPAdapter):

@@ -6,7 +6,6 @@ import contextlib
 import ipaddress
 import logging
 import threading
-import time
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit

@@ -178,7 +178,9 @@ def test_what_is_odd_but_json_is_read(ask: Ask, text, value) -> None:
 def test_malformed_headers_are_not_logged(ask: Ask, caplog) -> None:
     """urllib3 would warn, with the URL, its query and what came after the headers."""
     with caplog.at_level(logging.INFO):
-        assert ask(OK + b"Content-Length: %d\r\nmarked_body\r\nX: x\r\n\r\n" % len(EMPTY_LIST) + EMPTY_LIST)["data"] == []
+        assert (
+            ask(OK + b"Content-Length: %d\r\nmarked_body\r\nX: x\r\n\r\n" % len(EMPTY_LIST) + EMPTY_LIST)["data"] == []
+        )
     assert not caplog.messages
 
 
