@@ -92,6 +92,8 @@ class _ToObjectStorageOperator(BaseOperator):
         with wrong_arguments_fail_the_task():
             window = self._window(context)
             lines = self._lines()
+            if not self.destination.isprintable():  # URLs lose their line breaks when they are taken apart
+                raise ValueError("destination must be a URL without line breaks and control characters")
             destination = open_destination(self.destination, self.destination_conn_id)
             hook = StripeIdentityHook(
                 self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency

@@ -131,9 +131,9 @@ def check(live: Live, status: str | None, destination: Path, result: dict[str, A
         assert START <= row["created"] < END
     # Those that belonged to it all the time are there; one that came or left meanwhile may be.
     belonged = {
-        id
-        for id in live.before
-        if START <= live.states[id][0]["created"] < END
-        and all(status in (None, state["status"]) for state in live.states[id])
+        known
+        for known in live.before
+        if START <= live.states[known][0]["created"] < END
+        and all(status in (None, state["status"]) for state in live.states[known])
     }
     assert belonged <= {*ids}

@@ -242,6 +242,8 @@ def test_what_no_template_can_change_is_refused_when_the_dag_is_parsed(arguments
         ({"created_gte": MAY_2, "created_lt": MAY_1}, DAY, "created_gte.*created_lt"),
         ({"extra_columns": {"id": "x"}}, DAY, "extra_columns"),
         ({"destination": "lake/x"}, DAY, "destination"),
+        ({"destination": "file:///tmp/a\nb"}, DAY, "destination.*line breaks"),
+        ({"destination": "file:///tmp/a\0b"}, DAY, "destination.*control"),
         ({"destination": "s3://bucket/"}, DAY, "destination"),
         ({}, {"run_id": "manual"}, r"window=timedelta\(days=1\)"),
         ({"created_gte": 1, "created_lt": 9_999_999_999}, DAY, "in the future"),
@@ -255,6 +257,53 @@ def test_a_wrong_argument_fails_the_task_at_once_without_a_request(server, tmp_p
     assert files(tmp_path) == []
 
 
+ODD_TEXTS = {
+    "quotes": 'O\'Neill "the" `cat` \\',
+    "line breaks": "a\nb\r\nc\u2028d\x85e",
+    "unicode": "Zoë 山田 e\u0301 \U0001d4b5 \u202e",
+    "dots": "../../../etc/passwd",
+    "percent": "100% %2F %00 %n %s {} {{ ds }}",
+    "query": "a&status=verified#x?y=1;z+w",
+    "long": "x" * 5_000,
+    "NUL": "a\0b",
+}
+
+
+@pytest.mark.parametrize("text", ODD_TEXTS.values(), ids=ODD_TEXTS)
+def test_odd_text_selects_what_has_it_and_arrives_as_it_is(server, tmp_path, text):
+    created = int(MAY_1.timestamp())
+    fields = {"client_reference_id": text, "related_customer": text, "related_customer_account": text}
+    wanted = server.create_session(created=created, **fields)
+    server.create_session(created=created, status="verified")
+    destination = tmp_path / "sessions.jsonl"
+    columns = {"_text": text}
+    assert operator(destination, extra_columns=columns, **fields).execute(DAY)["sessions"] == 1
+    (row,) = rows(destination)
+    assert row["id"] == wanted["id"]
+    assert row.items() >= (fields | columns).items()
+
+
+@pytest.mark.parametrize("name", ["client_reference_id", "related_customer", "related_customer_account"])
+@pytest.mark.parametrize("text", ["", "x" * 5_001, "\ud800"], ids=["empty", "too long", "half a character"])
+def test_text_that_stripe_cannot_take_is_refused_by_name(server, tmp_path, name, text):
+    with pytest.raises(AirflowFailException, match=f"{name} must be a text"):
+        operator(tmp_path / "x", **{name: text}).execute(DAY)
+    assert len(server.requests) == 0
+
+
+@pytest.mark.parametrize("name", ["'\"`$(x) \\", "Zoë 山田 \U0001d4b5", "..", "a..b", "100% %41 %2F {}", "#a?b=c"])
+def test_odd_names_are_names_of_local_files(server, tmp_path, name):
+    server.create_session(created=int(MAY_1.timestamp()))
+    operator(f"file://{tmp_path}/{name}.jsonl").execute(DAY)
+    assert files(tmp_path) == [f"{name}.jsonl"]
+
+
+def test_a_name_that_the_system_refuses_leaves_nothing(server, tmp_path):
+    with pytest.raises(OSError, match="too long"):
+        operator(f"file://{tmp_path}/{'x' * 5_000}").execute(DAY)
+    assert files(tmp_path) == []
+
+
 @pytest.mark.parametrize(
     ("connection", "named"),
     [
@@ -262,6 +311,7 @@ def test_a_wrong_argument_fails_the_task_at_once_without_a_request(server, tmp_p
         ({"host": "http://stripe.example.com", "password": "sk_test_x"}, "host"),
         ({"extra": {"timeout": "soon"}, "password": "sk_test_x"}, "timeout"),
         ({"login": "sk_test_x"}, "password"),
+        ({"password": "sk_test_x", "extra": {"stripe_account": "acct_1\r\nX: x"}}, "stripe_account"),
         ({}, "password"),
     ],
     ids=str,

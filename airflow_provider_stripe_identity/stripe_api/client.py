@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 import msgspec
 import requests
 import tenacity
-import urllib3
 from requests.auth import AuthBase
 
 from airflow_provider_stripe_identity import __version__
@@ -175,7 +174,9 @@ class StripeIdentityClient:
                 stream=True,
             ) as response:
                 body = _read(request, response)
-        except (requests.RequestException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        except StripeError:
+            raise
+        except Exception as error:  # where chunks or headers are malformed, not only those of requests
             lost = _root_cause(error)
         if lost:
             # Raised out here, so that no traceback shows requests' own error: it holds the URL with its query.

@@ -60,6 +60,7 @@ FAILING = {
     ],
     "cut": [Fault.cut_short()],
 }
+TRANSIENT = FAILING["broken"] + FAILING["limited"] + FAILING["malformed"]
 
 
 class MarkedServer(StripeIdentityServer):
@@ -96,9 +97,7 @@ def stripe() -> Iterator[StripeIdentityServer]:
 def failing() -> Iterator[dict[str, StripeIdentityServer]]:
     servers = {}
     try:
-        for name, faults in (
-            FAILING | {"flaky": [f for n in ("broken", "limited", "malformed") for f in FAILING[n]]}
-        ).items():
+        for name, faults in (FAILING | {"flaky": TRANSIENT}).items():
             servers[name] = server = MarkedServer(api_key=API_KEY).start()
             server.create_session(created=DAY, client_reference_id="marked_reference")
             server.fault_every(1, *faults)

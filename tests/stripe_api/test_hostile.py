@@ -132,6 +132,7 @@ ODD = {
     "a longer length": (OK + b"Content-Length: 1000\r\n\r\n" + EMPTY_LIST, f"{NO_ANSWER}.*IncompleteRead"),
     "a shorter length": (OK + b"Content-Length: 20\r\n\r\n" + EMPTY_LIST, NO_JSON),
     "two lengths": (OK + b"Content-Length: 20\r\nContent-Length: 30\r\n\r\n" + EMPTY_LIST, NO_ANSWER),
+    "a chunk of an impossible size": (CHUNKED + b"-a000000000000000\r\n", NO_ANSWER),
     "a chunk without its size": (CHUNKED + b'{"marked_body": 1}\r\n', NO_ANSWER),
     "gzip that is none": (sized(EMPTY_LIST, b"Content-Encoding: gzip"), NO_ANSWER),
     "gzip that ends early": (sized(gzip.compress(page("1"))[:60], b"Content-Encoding: gzip"), NO_JSON),
