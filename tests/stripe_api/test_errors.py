@@ -98,6 +98,8 @@ def test_retry_after_may_be_a_date_and_nonsense_is_ignored():
         ("rk_live_51Habcdef is wrong", "51Habcdef"),
         ("key 'sk_org_live_zzz'", "zzz"),
         ("secret vs_1Abc_secret_live_hunter2", "hunter2"),
+        ("No such customer: 'jenny.rosen+1@mail.example.com'", "jenny"),
+        ("x" * 499 + "jenny.rosen@mail.example.com", "jenny"),
         ("go to https://verify.stripe.com/start/test_YWNjd#x", "YWNjd"),
     ],
 )

@@ -15,7 +15,7 @@ from hostile_server import HostileServer
 from airflow_provider_stripe_identity.stripe_api import StripeAPIConnectionError, StripeAPIError, StripeError
 from airflow_provider_stripe_identity.stripe_api.bounds import MAX_BODY_BYTES
 from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-from airflow_provider_stripe_identity.stripe_api.pages import VERIFICATION_SESSIONS, list_page
+from airflow_provider_stripe_identity.stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -159,6 +159,35 @@ def test_what_is_no_answer_is_an_error_that_repeats_none_of_it(ask: Ask, caplog,
         ask(answer)
     assert raised.value.__cause__ is raised.value.__context__ is None
     assert "marked" not in str(raised.value) + caplog.text
+
+
+def event(**snapshot: object) -> dict:
+    session = {"object": "identity.verification_session", "id": "vs_1", "created": 1, "livemode": True, "status": "x"}
+    kind = "identity.verification_session.verified"
+    facts = {"id": "evt_1", "object": "event", "created": 1, "livemode": True, "type": kind}
+    return facts | {"data": {"object": session | snapshot}}
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({"object": "identity.verification_session", "id": "vs_1"}, "object"),
+        (event() | {"data": None}, "data"),
+        (event() | {"data": {}}, "got `null`"),
+        (event(status=None), "status"),
+        (event(id=7), "id"),
+        (event(client_reference_id=["marked_person"]), "client_reference_id"),
+        (event(last_verification_report=["marked_person"]), "last_verification_report"),
+    ],
+    ids=["a session", "no data", "no snapshot", "no status", "no id", "an odd reference", "an odd report"],
+)
+def test_what_is_no_event_is_an_error(hostile: HostileServer, found, said) -> None:
+    body = json.dumps({"object": "list", "has_more": False, "data": [event(), found]}).encode()
+    hostile.answer = lambda: [sized(body)]
+    client = StripeIdentityClient("sk_test_x", base_url=hostile.url, max_retries=0)
+    with pytest.raises(StripeAPIError, match=f"{NO_LIST}.*{said}") as raised:
+        list_page(client, EVENTS, ())
+    assert "marked" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
