@@ -61,7 +61,7 @@ def test_every_way_to_make_the_connection(block, tmp_path, monkeypatch):
         name, json.dumps(json.loads(made)["stripe_identity_default"]) if "export made" in script else made
     )
     client = StripeIdentityHook().client
-    used = (client._base_url, client._auth._api_key, client._headers.get("Stripe-Account"), client._timeout)
+    used = (client.base_url, client._auth._api_key, client.headers.get("Stripe-Account"), client._timeout)
     if "gateway" in block:
         assert used == ("https://gateway.example.com/stripe", None, None, 60)
     elif "acct_123" in block:
