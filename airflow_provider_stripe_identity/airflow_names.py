@@ -10,6 +10,7 @@ try:
         AirflowSensorTimeout,
         AirflowTaskTimeout,
     )
+    from airflow.sdk.lineage import get_hook_lineage_collector
 except ImportError:  # Airflow 3.0
     from airflow.configuration import conf  # type: ignore[assignment]
     from airflow.exceptions import (  # type: ignore[no-redef]
@@ -19,6 +20,7 @@ except ImportError:  # Airflow 3.0
         AirflowTaskTimeout,
     )
     from airflow.hooks.base import BaseHook  # type: ignore[attr-defined,no-redef]
+    from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[import-not-found,no-redef]
 
 __all__ = [
     "AirflowFailException",
@@ -27,4 +29,5 @@ __all__ = [
     "AirflowTaskTimeout",
     "BaseHook",
     "conf",
+    "get_hook_lineage_collector",
 ]

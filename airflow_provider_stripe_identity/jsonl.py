@@ -79,6 +79,13 @@ class JsonLines:
         self.statuses: Counter[str] = Counter()
         self.oldest: int | None = None
         self.newest: int | None = None
+        self.livemode: bool | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that rows may have, as far as they are known."""
+        known = (name for name in (*DEFAULT_FIELDS, *PERSONAL_FIELDS) if self._allowed is None or name in self._allowed)
+        return [*known, *self._extra_columns]
 
     def write(self, sessions: Iterable[Mapping[str, Any]], file: IO[bytes], *, compress: bool) -> None:
         """
@@ -96,16 +103,18 @@ class JsonLines:
         rows = bytearray()
         for session in sessions:
             try:
-                self._encode_into(self._row(session), rows, -1)
+                self._encode_into(self.row(session), rows, -1)
             except RecursionError:  # it could be read where the stack was not as deep as here
                 raise StripeAPIError("Writing rows", f"session {session['id']} is nested too deeply") from None
+            self._count(session)
             rows += b"\n"
             if len(rows) > WRITE_BYTES:
                 file.write(rows)
                 rows.clear()
         file.write(rows)
 
-    def _row(self, session: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, session: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is written of a session."""
         if not _KNOWN_FIELDS.issuperset(session):
             self._name_unknown(session)
         allowed = self._allowed
@@ -118,7 +127,6 @@ class JsonLines:
             # A report is personal data; one that comes expanded although nobody asked stays its id.
             row["last_verification_report"] = report.get("id")
         row.update(self._extra_columns)
-        self._count(session)
         return row
 
     def _count(self, session: Mapping[str, Any]) -> None:
@@ -127,6 +135,7 @@ class JsonLines:
         self.statuses[str(session.get("status"))] += 1
         self.oldest = created if self.oldest is None else min(self.oldest, created)
         self.newest = created if self.newest is None else max(self.newest, created)
+        self.livemode = session.get("livemode")
 
     def _name_unknown(self, session: Mapping[str, Any]) -> None:
         kept = "not written" if self._allowed is not None else "written"

@@ -27,6 +27,7 @@ for dag_id, arguments in EXPORTS.items():
         StripeIdentityToObjectStorageOperator(
             task_id="it",
             destination=f"{LAKE}/{dag_id}.jsonl",
+            outlets=[Asset("exported")],
             **{"stripe_conn_id": "stored", **WINDOW, **arguments},
         )
 
