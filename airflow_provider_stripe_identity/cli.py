@@ -162,7 +162,7 @@ def _parameters(args: Namespace) -> dict[str, Any]:
 
 def _snippet(args: Namespace, hook: StripeIdentityHook, parameters: dict[str, Any]) -> str:
     from airflow_provider_stripe_identity import snippets
-    from airflow_provider_stripe_identity.hooks import VERIFICATION_SESSIONS
+    from airflow_provider_stripe_identity.stripe_api.pages import VERIFICATION_SESSIONS
 
     if args.snippet == "curl":
         return snippets.curl(hook.client, VERIFICATION_SESSIONS, parameters)
