@@ -54,6 +54,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
+NO_ANSWER = "no whole answer arrived"
 LARGER = "is larger than 32 MiB"
 TOO_LARGE = {
     "100 MB": ([OK + b"Content-Length: 104857600\r\n\r\n", *[MEGABYTE] * 100], b"", LARGER),
@@ -65,12 +66,12 @@ TOO_LARGE = {
     "gzip in gzip": ([sized(gzip.compress(gzip.compress(MEGABYTE)), b"Content-Encoding: gzip, gzip")], b"", "packed"),
     "lists in lists": ([sized(b"[" * 10_000_000)], b"", "not a JSON object"),
     "a chunk of a negative size": ([CHUNKED, b"-1\r\n"], MEGABYTE, "has no end"),
-    "a chunk extension without end": ([CHUNKED, b"1;"], MEGABYTE, "no whole answer"),
-    "trailers without end": ([CHUNKED, chunk(EMPTY_LIST), b"0\r\n"], b"Trailer: x\r\n" * 10_000, "no whole answer"),
+    "a chunk extension without end": ([CHUNKED, b"1;"], MEGABYTE, NO_ANSWER),
+    "trailers without end": ([CHUNKED, chunk(EMPTY_LIST), b"0\r\n"], b"Trailer: x\r\n" * 10_000, NO_ANSWER),
     "a status line without end": ([], MEGABYTE, "LineTooLong"),
     "a header line without end": ([OK], MEGABYTE, "LineTooLong"),
-    "header lines without end": ([OK], b"X-Header: x\r\n" * 10_000, "no whole answer.*HTTPException"),
-    "informational answers without end": ([], b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, "no whole answer"),
+    "header lines without end": ([OK], b"X-Header: x\r\n" * 10_000, f"{NO_ANSWER}.*HTTPException"),
+    "informational answers without end": ([], b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000, NO_ANSWER),
 }
 
 
@@ -79,7 +80,7 @@ def test_what_is_too_large_is_given_up_before_it_fills_the_memory(ask: Ask, piec
     tracemalloc.start()
     try:
         with pytest.raises(StripeError, match=said):
-            ask(*pieces, endless=endless, timeout=2)
+            ask(*pieces, endless=endless, timeout=2 if said == NO_ANSWER else 60)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -105,7 +106,7 @@ SLOW = {
 @pytest.mark.timeout(20)
 def test_what_drips_is_given_up(ask: Ask, pieces, endless) -> None:
     """Every byte is in time, so the socket's own timeout would wait for ever."""
-    with pytest.raises(StripeAPIConnectionError, match=r"not complete after 0\.3 s"):
+    with pytest.raises(StripeAPIConnectionError, match=f"{NO_ANSWER}, TimeoutError"):
         ask(*pieces, endless=endless, pause=0.05, timeout=0.3)
 
 
@@ -120,7 +121,6 @@ def page(text: str) -> bytes:
 TWICE = json.dumps(json.loads(page("1")) | {"data": json.loads(page("1"))["data"] * 2}).encode()
 NO_JSON = "is not a JSON object"
 NO_LIST = "is not a list of Stripe's"
-NO_ANSWER = "no whole answer arrived"
 ODD = {
     "nothing": (b"", NO_ANSWER),
     "no HTTP": (b"marked_body\r\n\r\n", NO_ANSWER),
