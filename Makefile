@@ -2,8 +2,10 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The oldest Airflow that this package supports, with everything as it was when that came out.
+OLDEST := .venv-oldest
 
-.PHONY: demo test lint test-e2e bench clean
+.PHONY: demo test test-oldest lint test-e2e bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -11,11 +13,20 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group lint --group test
 	touch $@
 
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --upgrade pip
+	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --editable . --group test
+	touch $@
+
 demo: $(VENV)/.installed
 	$(BIN)/python dags_examples/demo.py
 
 test: lint
 	$(BIN)/pytest -n 2
+
+test-oldest: $(OLDEST)/.installed
+	$(OLDEST)/bin/pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -30,4 +41,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
-	rm -rf $(VENV) .demo dist build
+	rm -rf $(VENV) $(OLDEST) .demo dist build

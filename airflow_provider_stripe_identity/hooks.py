@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from airflow_provider_stripe_identity.airflow_names import BaseHook
+from airflow_provider_stripe_identity.airflow_names import BaseHook, connection_and_extra
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.listing import list_objects
@@ -90,7 +90,7 @@ class StripeIdentityHook(BaseHook):
         :param max_retries: instead of the connection's
         :raises ValueError: naming the field of the connection that is wrong
         """
-        connection, extra = await _connection_and_extra(stripe_conn_id)
+        connection, extra = await connection_and_extra(stripe_conn_id)
         if max_retries is not None:
             extra = extra | {"max_retries": max_retries}
         hook = cls(stripe_conn_id, stripe_account=stripe_account)
@@ -336,18 +336,6 @@ def _shared_client(*args: Any, **kwargs: Any) -> StripeIdentityClient:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 
     return StripeIdentityClient(*args, **kwargs)
-
-
-async def _connection_and_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
-    try:
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-    except ImportError:  # as installed with Airflow 3.0
-        from asgiref.sync import sync_to_async
-
-        connection = await sync_to_async(BaseHook.get_connection)(conn_id)
-        return connection, await sync_to_async(lambda: connection.extra_dejson)()
-    connection = await get_async_connection(conn_id)
-    return connection, await get_async_extra_dejson(connection)
 
 
 def _number(extra: dict[str, Any], name: str, kind: Callable[[Any], Number], default: Number) -> Number:

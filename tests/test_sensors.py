@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import (
+from airflow_versions import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,

@@ -1,0 +1,48 @@
+"""What the tests use of Airflow that has another name, or is not there, on some of the supported versions."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from packaging.version import Version
+
+AIRFLOW = Version(version("apache-airflow"))
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # before Airflow 3.2
+    from airflow.models.dagbag import DagBag
+
+try:
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferred,
+    )
+except ImportError:  # before Airflow 3.1
+    from airflow.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferred,
+    )
+
+shared_polling = pytest.mark.skipif(AIRFLOW < Version("3.3"), reason="triggers share a poll since Airflow 3.3")
+
+__all__ = [
+    "AIRFLOW",
+    "AirflowFailException",
+    "AirflowRescheduleException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "DagBag",
+    "TaskDeferred",
+    "shared_polling",
+]
