@@ -20,9 +20,10 @@ try:
         AirflowTaskTimeout,
         TaskDeferralError,
     )
+    from airflow.sdk.lineage import get_hook_lineage_collector
 except ImportError:  # before Airflow 3.2
     from airflow.configuration import conf  # type: ignore[assignment]
-    from airflow.exceptions import (  # type: ignore[no-redef]
+    from airflow.exceptions import (  # type: ignore[attr-defined,no-redef]
         AirflowException,
         AirflowFailException,
         AirflowRescheduleException,
@@ -31,6 +32,7 @@ except ImportError:  # before Airflow 3.2
         AirflowTaskTimeout,
         TaskDeferralError,
     )
+    from airflow.lineage.hook import get_hook_lineage_collector  # type: ignore[import-not-found,no-redef]
 
 if TYPE_CHECKING:
     from airflow.sdk import Connection
@@ -46,6 +48,7 @@ __all__ = [
     "TaskDeferralError",
     "conf",
     "connection_and_extra",
+    "get_hook_lineage_collector",
 ]
 
 

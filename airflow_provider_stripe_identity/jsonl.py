@@ -77,6 +77,13 @@ class JsonLines:
         self.statuses: Counter[str] = Counter()
         self.oldest: int | None = None
         self.newest: int | None = None
+        self.livemode: bool | None = None
+
+    @property
+    def columns(self) -> list[str]:
+        """The columns that rows may have, as far as they are known."""
+        known = (name for name in (*DEFAULT_FIELDS, *PERSONAL_FIELDS) if self._allowed is None or name in self._allowed)
+        return [*known, *self._extra_columns]
 
     def write(self, sessions: Iterable[Mapping[str, Any]], file: IO[bytes], *, compress: bool) -> None:
         """
@@ -122,6 +129,7 @@ class JsonLines:
         self.statuses[str(session.get("status"))] += 1
         self.oldest = created if self.oldest is None else min(self.oldest, created)
         self.newest = created if self.newest is None else max(self.newest, created)
+        self.livemode = session.get("livemode")
 
     def _name_unknown(self, session: Mapping[str, Any]) -> None:
         kept = "not written" if self._allowed is not None else "written"

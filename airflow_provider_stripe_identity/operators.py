@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -21,9 +22,11 @@ from airflow_provider_stripe_identity.jsonl import (
     JsonLines,
     check_fields,
 )
+from airflow_provider_stripe_identity.lineage import emit_asset_events, openlineage, report_hook_lineage
+from airflow_provider_stripe_identity.links import StripeDashboardLink, dashboard_url
 from airflow_provider_stripe_identity.progress import with_progress
 from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
-from airflow_provider_stripe_identity.stripe_api.parameters import Time, verification_sessions_query
+from airflow_provider_stripe_identity.stripe_api.parameters import Query, Time, verification_sessions_query
 from airflow_provider_stripe_identity.windows import (
     Window,
     check_window_arguments,
@@ -32,6 +35,7 @@ from airflow_provider_stripe_identity.windows import (
 )
 
 if TYPE_CHECKING:
+    from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
 
 
@@ -52,6 +56,8 @@ class _ToObjectStorageOperator(BaseOperator):
         "stripe_account",
     )
     template_fields_renderers: ClassVar[dict[str, str]] = {"extra_columns": "json"}
+    ui_color = "#e6e4ff"
+    operator_extra_links = (StripeDashboardLink(),)
 
     def __init__(
         self,
@@ -86,6 +92,7 @@ class _ToObjectStorageOperator(BaseOperator):
         self.stripe_account = stripe_account
         self.max_concurrency = max_concurrency
         self.settle = settle
+        self._done: tuple[Window, JsonLines, dict[str, Any]] | None = None
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the run's window."""
@@ -93,10 +100,7 @@ class _ToObjectStorageOperator(BaseOperator):
             window = self._window(context)
             lines = self._lines()
             destination = open_destination(self.destination, self.destination_conn_id)
-            hook = StripeIdentityHook(
-                self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency
-            )
-            sessions = self._sessions(hook, window)
+            sessions = self._sessions(window)
             wait_until_settled(window, self.settle)
         uri = clean_uri(destination)
         self.log.info("Exporting %s to %s", window, uri)
@@ -109,7 +113,7 @@ class _ToObjectStorageOperator(BaseOperator):
             size = spool.tell()
             put(Path(spool.name), destination)
         self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
-        return {
+        result = {
             "uri": uri,
             "sessions": lines.sessions,
             "bytes": size,
@@ -119,6 +123,31 @@ class _ToObjectStorageOperator(BaseOperator):
             "newest": lines.newest,
             "statuses": dict(lines.statuses),
         }
+        report_hook_lineage(self.hook, uri)
+        emit_asset_events(context, self.outlets, result)
+        self._done = window, lines, result
+        return result
+
+    @cached_property
+    def hook(self) -> StripeIdentityHook:
+        """Reads from Stripe."""
+        return StripeIdentityHook(
+            self.stripe_conn_id, stripe_account=self.stripe_account, max_concurrency=self.max_concurrency
+        )
+
+    def dashboard_url(self) -> str:
+        """Return where the Stripe Dashboard shows what was exported; empty before that."""
+        if self._done is None:
+            return ""
+        window, lines, _ = self._done
+        return dashboard_url(self.hook.client, livemode=lines.livemode, filters=self._dashboard_filters(window))
+
+    def get_openlineage_facets_on_complete(self, task_instance: Any) -> OperatorLineage[Any, Any] | None:
+        """Return what was read and written; the OpenLineage provider asks for it."""
+        if self._done is None:
+            return None
+        _, lines, result = self._done
+        return openlineage(result, lines.columns)
 
     def _window(self, context: Context) -> Window:
         return resolve_window(context, created_gte=self.created_gte, created_lt=self.created_lt, window=self.window)
@@ -127,13 +156,16 @@ class _ToObjectStorageOperator(BaseOperator):
         """Return what makes the rows."""
         return JsonLines(self.fields, extra_columns=self.extra_columns)
 
-    def _sessions(self, hook: StripeIdentityHook, window: Window) -> Iterable[dict[str, Any]]:
+    def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
         """
         Yield the sessions that belong into the object, one after another.
 
         :raises ValueError: at once, naming the argument
         """
         raise NotImplementedError
+
+    def _dashboard_filters(self, window: Window) -> Query:
+        return ()
 
 
 class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
@@ -178,7 +210,6 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
         "related_customer",
         "related_customer_account",
     )
-    ui_color = "#e6e4ff"
 
     def __init__(
         self,
@@ -201,17 +232,23 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
     def _lines(self) -> JsonLines:
         return JsonLines(self.fields, expand=self._expand(), extra_columns=self.extra_columns)
 
-    def _sessions(self, hook: StripeIdentityHook, window: Window) -> Iterable[dict[str, Any]]:
-        sessions = hook.list_verification_sessions(
-            client_reference_id=self.client_reference_id,
-            created_gte=window.created_gte,
-            created_lt=window.created_lt,
-            status=self.status,
-            related_customer=self.related_customer,
-            related_customer_account=self.related_customer_account,
-            expand=self._expand(),
+    def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
+        sessions = self.hook.list_verification_sessions(
+            **self._filters(), created_gte=window.created_gte, created_lt=window.created_lt, expand=self._expand()
         )
         return with_progress(sessions, window)
+
+    def _filters(self) -> dict[str, Any]:
+        return {
+            "client_reference_id": self.client_reference_id,
+            "related_customer": self.related_customer,
+            "related_customer_account": self.related_customer_account,
+            "status": self.status,
+        }
+
+    def _dashboard_filters(self, window: Window) -> Query:
+        created = {"gte": window.created_gte, "lt": window.created_lt}
+        return verification_sessions_query(**self._filters(), created=created)
 
     def _expand(self) -> tuple[str, ...]:
         """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""

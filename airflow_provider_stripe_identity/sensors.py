@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Collection, Sequence
 from datetime import timedelta
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
@@ -25,6 +26,7 @@ from airflow_provider_stripe_identity.failures import (
 )
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.judgement import judge
+from airflow_provider_stripe_identity.links import StripeDashboardLink, dashboard_url
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES, Time, epoch_seconds
 
@@ -65,6 +67,7 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         "stripe_account",
     )
     ui_color = "#e6e4ff"
+    operator_extra_links = (StripeDashboardLink(),)
 
     def __init__(
         self,
@@ -91,6 +94,7 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         self.stripe_account = stripe_account
         self.failure_statuses = failure_statuses
         self.deferrable = deferrable
+        self._verified: dict[str, Any] | None = None
 
     def execute(self, context: Context) -> Any:
         """Wait here, or check once and leave the rest to the triggerer."""
@@ -107,9 +111,8 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
     def poke(self, context: Context) -> PokeReturnValue:
         """Check once."""
         with wrong_arguments_fail_the_task(), permanent_errors_fail_the_task():
-            hook = StripeIdentityHook(self.stripe_conn_id, stripe_account=self.stripe_account)
             created_gte = self._created_gte()
-            sessions = hook.list_verification_sessions(
+            sessions = self.hook.list_verification_sessions(
                 client_reference_id=self.client_reference_id,
                 created_gte=created_gte,
                 related_customer=self.related_customer,
@@ -124,13 +127,26 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         self.log.info("%s: %s", self.client_reference_id, verdict.because)
         if verdict.failed:
             raise AirflowFailException(f"{self.client_reference_id}: {verdict.because}")
+        self._verified = verdict.session
         return PokeReturnValue(is_done=verdict.session is not None, xcom_value=verdict.session)
+
+    @cached_property
+    def hook(self) -> StripeIdentityHook:
+        """Reads from Stripe."""
+        return StripeIdentityHook(self.stripe_conn_id, stripe_account=self.stripe_account)
+
+    def dashboard_url(self) -> str:
+        """Return where the Stripe Dashboard shows the verified session; empty until there is one."""
+        if self._verified is None:
+            return ""
+        return dashboard_url(self.hook.client, livemode=self._verified["livemode"], session_id=self._verified["id"])
 
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on with what the trigger found."""
         if "failed" in event:
             raise AirflowFailException(event["failed"])
         session: dict[str, Any] = event["session"]
+        self._verified = session
         self.log.info("%s: session %s is verified", self.client_reference_id, session["id"])
         return session
 

@@ -33,7 +33,7 @@ except ImportError:  # before Airflow 3.1
         TaskDeferred,
     )
 
-shared_polling = pytest.mark.skipif(AIRFLOW < Version("3.3"), reason="triggers share a poll since Airflow 3.3")
+shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
 
 __all__ = [
     "AIRFLOW",

@@ -102,17 +102,19 @@ class StripeIdentityClient:
             raise ValueError(f"timeout must be more than 0 seconds, not {timeout}")
         if max_retries < 0:
             raise ValueError(f"max_retries must be 0 or more, not {max_retries}")
-        self._base_url = _checked_base_url(base_url, api_key)
+        #: Where ``/v1`` begins.
+        self.base_url = _checked_base_url(base_url, api_key)
         self._auth = StripeAuth(api_key)
-        self._headers = {
+        #: What every request says besides its credentials.
+        self.headers = {
             "Stripe-Version": api_version,
             "User-Agent": f"airflow-provider-stripe-identity/{__version__}",
             "Accept": "application/json",
         }
         if stripe_account:
-            self._headers["Stripe-Account"] = stripe_account
+            self.headers["Stripe-Account"] = stripe_account
         if stripe_context:
-            self._headers["Stripe-Context"] = stripe_context
+            self.headers["Stripe-Context"] = stripe_context
         #: What the key says of itself: ``live mode``, ``test mode``, or None without a key.
         self.mode = next((f"{mode} mode" for mode in ("live", "test") if f"_{mode}_" in (api_key or "")), None)
         self._timeout = timeout
@@ -163,7 +165,7 @@ class StripeIdentityClient:
         lost = None
         try:
             with self._session().get(
-                self._base_url + path,
+                self.base_url + path,
                 params=query,
                 timeout=(CONNECT_TIMEOUT, self._timeout),
                 allow_redirects=False,
@@ -201,7 +203,7 @@ class StripeIdentityClient:
         if session is None:
             session = self._thread.session = requests.Session()
             session.auth = self._auth
-            session.headers.update(self._headers)
+            session.headers.update(self.headers)
         return session
 
     def _read(self, request: str, response: requests.Response) -> bytes:

@@ -1,0 +1,51 @@
+"""Links from a task in Airflow's UI to the Stripe Dashboard."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Protocol, cast
+from urllib.parse import urlencode
+
+from airflow.sdk import BaseOperatorLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.types import TaskInstanceKey
+
+    from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
+    from airflow_provider_stripe_identity.stripe_api.parameters import Query
+
+DASHBOARD = "https://dashboard.stripe.com"
+
+
+class HasDashboardUrl(Protocol):
+    """An operator that knows what it has read."""
+
+    def dashboard_url(self) -> str:
+        """Return where the Dashboard shows it; empty as long as nothing was read."""
+
+
+class StripeDashboardLink(BaseOperatorLink):
+    """What the task has read, in the Stripe Dashboard. Airflow asks for it on the worker, when the task ends."""
+
+    name = "Stripe Dashboard"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+        """Return the address, empty as long as nothing was read."""
+        return cast("HasDashboardUrl", operator).dashboard_url()
+
+
+def dashboard_url(
+    client: StripeIdentityClient, *, livemode: bool | None, session_id: str | None = None, filters: Query = ()
+) -> str:
+    """
+    Return where the Dashboard shows a session, or the list of them.
+
+    :param client: that read it: its account, and its mode when there was no session to tell
+    :param filters: of the list, by the names of the API. Stripe does not document the Dashboard's own; what it does
+        not know, it ignores
+    """
+    account = client.headers.get("Stripe-Account")
+    test = client.mode == "test mode" if livemode is None else not livemode
+    parts = [DASHBOARD, account, "test" if test else None, "identity/verification-sessions", session_id]
+    url = "/".join(part for part in parts if part)
+    return f"{url}?{urlencode(filters)}" if filters else url
