@@ -22,10 +22,15 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 demo: $(VENV)/.installed
 	$(BIN)/python dags_examples/demo.py
 
+# The Airflow that is tested is the one that is pinned: print it, or fail.
+AIRFLOW_OF = $(1)/bin/pip freeze | grep --line-regexp "$$(grep '^apache-airflow==' $(2))"
+
 test: lint
+	$(call AIRFLOW_OF,$(VENV),constraints.txt)
 	$(BIN)/pytest -n 2
 
 test-oldest: $(OLDEST)/.installed
+	$(call AIRFLOW_OF,$(OLDEST),constraints-oldest.txt)
 	$(OLDEST)/bin/pytest -n 2
 
 lint: $(VENV)/.installed

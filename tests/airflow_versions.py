@@ -34,6 +34,9 @@ except ImportError:  # before Airflow 3.1
     )
 
 shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
+reschedule_in_dag_test = pytest.mark.skipif(
+    Version("3.1") > AIRFLOW, reason="dag.test() of Airflow 3.0 fails any sensor that is rescheduled twice"
+)
 
 __all__ = [
     "AIRFLOW",
@@ -44,5 +47,6 @@ __all__ = [
     "AirflowTaskTimeout",
     "DagBag",
     "TaskDeferred",
+    "reschedule_in_dag_test",
     "shared_polling",
 ]

@@ -83,8 +83,8 @@ def test_host_and_port_may_stand_apart(server, make_connection):
 
 def test_a_host_without_a_scheme_is_https(make_connection):
     hook = make_connection("stripe-identity://:sk_test_x@stripe.example.com")
-    assert hook.client._base_url == "https://stripe.example.com"
-    assert make_connection("stripe-identity://:sk_test_x@").client._base_url == "https://api.stripe.com"
+    assert hook.client.base_url == "https://stripe.example.com"
+    assert make_connection("stripe-identity://:sk_test_x@").client.base_url == "https://api.stripe.com"
 
 
 def test_a_gateway_with_a_path_prefix_needs_no_key(make_connection):
