@@ -36,6 +36,7 @@ def get_provider_info() -> dict[str, Any]:
         "triggers": [
             {"integration-name": integration, "python-modules": ["airflow_provider_stripe_identity.triggers"]}
         ],
+        "cli": ["airflow_provider_stripe_identity.cli.get_commands"],
         "extra-links": ["airflow_provider_stripe_identity.links.StripeDashboardLink"],
         "connection-types": [
             {

@@ -100,14 +100,16 @@ class JsonLines:
     def _write(self, sessions: Iterable[Mapping[str, Any]], file: IO[bytes] | gzip.GzipFile) -> None:
         rows = bytearray()
         for session in sessions:
-            self._encode_into(self._row(session), rows, -1)
+            self._encode_into(self.row(session), rows, -1)
+            self._count(session)
             rows += b"\n"
             if len(rows) > WRITE_BYTES:
                 file.write(rows)
                 rows.clear()
         file.write(rows)
 
-    def _row(self, session: Mapping[str, Any]) -> dict[str, Any]:
+    def row(self, session: Mapping[str, Any]) -> dict[str, Any]:
+        """Return what is written of a session."""
         if not _KNOWN_FIELDS.issuperset(session):
             self._name_unknown(session)
         allowed = self._allowed
@@ -120,7 +122,6 @@ class JsonLines:
             # A report is personal data; one that comes expanded although nobody asked stays its id.
             row["last_verification_report"] = report.get("id")
         row.update(self._extra_columns)
-        self._count(session)
         return row
 
     def _count(self, session: Mapping[str, Any]) -> None:

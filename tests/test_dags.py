@@ -104,3 +104,16 @@ def test_the_waiting_examples_go_on_with_the_verified_persons(server, examples):
     run = dags["stripe_identity_wait_for_many"].test(run_conf={"references": ["user_1", "user_2"]})
     assert run.state == "success"
     assert run.get_task_instance("report").xcom_pull(task_ids="report") == ["user_1", "user_2"]
+
+
+def test_the_accounts_example_exports_each_account_into_its_own_object(server, tmp_path, monkeypatch, examples):
+    monkeypatch.setenv("STRIPE_IDENTITY_LAKE", tmp_path.as_uri())
+    monkeypatch.setenv("AIRFLOW_VAR_STRIPE_ACCOUNTS", '["acct_1", "acct_2"]')
+    for account, count in (("acct_1", 3), ("acct_2", 5), (None, 7)):
+        server.populate(count, JAN_15, JAN_16, account=account)
+    assert examples()["stripe_identity_accounts"].test(logical_date=JAN_16).state == "success"
+    found = {
+        path.parts[-3]: len(gzip.decompress(path.read_bytes()).splitlines()) for path in tmp_path.rglob("*.jsonl.gz")
+    }
+    assert found == {"account=acct_1": 3, "account=acct_2": 5}
+    assert {path.parts[-2] for path in tmp_path.rglob("*.jsonl.gz")} == {"dt=2026-01-15"}

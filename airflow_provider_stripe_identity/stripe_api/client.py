@@ -104,6 +104,7 @@ class StripeIdentityClient:
             raise ValueError(f"max_retries must be 0 or more, not {max_retries}")
         #: Where ``/v1`` begins.
         self.base_url = _checked_base_url(base_url, api_key)
+        self.has_key = bool(api_key)
         self._auth = StripeAuth(api_key)
         #: What every request says besides its credentials.
         self.headers = {

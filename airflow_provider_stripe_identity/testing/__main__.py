@@ -7,8 +7,23 @@ import shlex
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from .server import StripeIdentityServer
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "--host": {"default": "127.0.0.1", "help": "address to listen on (default: %(default)s)"},
+    "--port": {"type": int, "default": 8042, "help": "0: any that is free (default: %(default)s)"},
+    "--sessions": {"type": int, "default": 10_000, "help": "how many sessions to generate (default: %(default)s)"},
+    "--days": {"type": float, "default": 1, "help": "over how many days they are spread (default: %(default)s)"},
+    "--end": {"type": datetime.fromisoformat, "help": "end of these days, ISO 8601; by default now"},
+    "--seed": {"type": int, "default": 0, "help": "another seed, other sessions"},
+    "--api-key": {"default": "sk_test_embedded", "help": "the key to accept (default: %(default)s)"},
+    "--latency": {"type": float, "default": 0.0, "help": "seconds that every answer takes"},
+    "--rate-limit": {"type": int, "help": "requests a second that each endpoint accepts"},
+    "--path-prefix": {"default": "", "help": "what all paths start with"},
+    "--gateway": {"action": "store_true", "help": "need no key"},
+}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -20,21 +35,18 @@ def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="python -m airflow_provider_stripe_identity.testing",
         description=__doc__,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
-    parser.add_argument("--port", type=int, default=8042, help="0: any that is free")
-    parser.add_argument("--sessions", type=int, default=10_000, help="how many sessions to generate")
-    parser.add_argument("--days", type=float, default=1, help="over how many days they are spread")
-    parser.add_argument("--end", type=datetime.fromisoformat, help="end of these days, ISO 8601; by default now")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, other sessions")
-    parser.add_argument("--api-key", default="sk_test_embedded", help="the key to accept")
-    parser.add_argument("--latency", type=float, default=0.0, help="seconds that every answer takes")
-    parser.add_argument("--rate-limit", type=int, help="requests a second that each endpoint accepts")
-    parser.add_argument("--path-prefix", default="", help="what all paths start with")
-    parser.add_argument("--gateway", action="store_true", help="need no key")
-    args = parser.parse_args(argv)
+    for flag, settings in OPTIONS.items():
+        parser.add_argument(flag, **settings)
+    serve(parser.parse_args(argv))
 
+
+def serve(args: argparse.Namespace) -> None:
+    """
+    Serve until SIGINT or SIGTERM.
+
+    :param args: what :data:`OPTIONS` say
+    """
     end = args.end or datetime.now(UTC)
     if end.tzinfo is None:
         end = end.replace(tzinfo=UTC)
