@@ -23,7 +23,8 @@ try:
         AirflowTaskTimeout,
         TaskDeferred,
     )
-except ImportError:  # before Airflow 3.1
+    from airflow.sdk.lineage import HookLineageCollector
+except ImportError:  # before Airflow 3.2
     from airflow.exceptions import (
         AirflowFailException,
         AirflowRescheduleException,
@@ -32,8 +33,10 @@ except ImportError:  # before Airflow 3.1
         AirflowTaskTimeout,
         TaskDeferred,
     )
+    from airflow.lineage.hook import HookLineageCollector
 
 shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
+cli_of_providers = pytest.mark.skipif(Version("3.2") > AIRFLOW, reason="providers have commands since Airflow 3.2")
 reschedule_in_dag_test = pytest.mark.skipif(
     Version("3.1") > AIRFLOW, reason="dag.test() of Airflow 3.0 fails any sensor that is rescheduled twice"
 )
@@ -46,7 +49,9 @@ __all__ = [
     "AirflowSkipException",
     "AirflowTaskTimeout",
     "DagBag",
+    "HookLineageCollector",
     "TaskDeferred",
+    "cli_of_providers",
     "reschedule_in_dag_test",
     "shared_polling",
 ]
