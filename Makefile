@@ -10,7 +10,7 @@ OLDEST := .venv-oldest
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group lint --group test
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group lint --group test --group e2e
 	touch $@
 
 $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt

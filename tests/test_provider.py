@@ -9,18 +9,24 @@ import pkgutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import airflow
 import jsonschema
 import pytest
+from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
 
 import airflow_provider_stripe_identity as package
+from airflow_provider_stripe_identity.airflow_names import BaseHook
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = package.get_provider_info()
+BASES = {"hooks": BaseHook, "operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger}
 
 
 def run_airflow(*command: str) -> str:
@@ -40,13 +46,36 @@ def test_the_package_name_is_the_distributions():
 
 
 def test_every_dotted_path_can_be_imported():
+    paths = [text for text in texts(INFO) if text.startswith(f"{package.__name__}.")]
+    for path in paths:
+        pkgutil.resolve_name(path)
     for connection_type in INFO["connection-types"]:
-        module, name = connection_type["hook-class-name"].rsplit(".", 1)
-        assert getattr(import_module(module), name).conn_type == connection_type["connection-type"]
-    for kind in ("hooks", "operators", "sensors", "triggers"):
-        for entry in INFO[kind]:
-            for module in entry["python-modules"]:
-                import_module(module)
+        assert pkgutil.resolve_name(connection_type["hook-class-name"]).conn_type == connection_type["connection-type"]
+    for kind, base in BASES.items():
+        listed = {module for entry in INFO[kind] for module in entry["python-modules"]}
+        assert listed == {name for name in modules() if has_public_subclass(import_module(name), base)}, kind
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text in nested lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def has_public_subclass(module: ModuleType, base: type) -> bool:
+    """Whether a class of the kind is defined in the module itself."""
+    return any(
+        issubclass(member, base)
+        and not (base is BaseOperator and issubclass(member, BaseSensorOperator))
+        and member.__module__ == module.__name__
+        and not name.startswith("_")
+        for name, member in inspect.getmembers(module, inspect.isclass)
+    )
 
 
 def test_airflow_lists_the_provider():
