@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
 from airflow_provider_stripe_identity.airflow_names import BaseHook, connection_and_extra
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
@@ -313,14 +314,9 @@ def client_from_connection(
 
     if connection.login and not connection.password:
         raise ValueError("login: the API key belongs into the connection's password")
-    host = connection.host or DEFAULT_BASE_URL
-    if "://" not in host:
-        host = f"https://{host}"
-    if connection.port:
-        host = f"{host.rstrip('/')}:{connection.port}"
     return (make or StripeIdentityClient)(
         connection.password or None,
-        base_url=host,
+        base_url=_base_url(connection.host or DEFAULT_BASE_URL, connection.port),
         api_version=extra.get("api_version") or DEFAULT_API_VERSION,
         stripe_account=stripe_account or extra.get("stripe_account"),
         stripe_context=stripe_context or extra.get("stripe_context"),
@@ -329,6 +325,16 @@ def client_from_connection(
         max_requests_per_second=_number(extra, "max_requests_per_second", float, DEFAULT_MAX_REQUESTS_PER_SECOND),
         max_concurrency=_number(extra, "max_concurrency", int, DEFAULT_MAX_CONCURRENCY),
     )
+
+
+def _base_url(host: str, port: int | None) -> str:
+    """Put the connection's port, if it has one, where a URL has it: before the path."""
+    url = urlsplit(host if "://" in host else f"https://{host}")
+    if port and url.port is None:
+        url = url._replace(netloc=f"{url.netloc}:{port}")
+    elif port and url.port != port:
+        raise ValueError(f"port: it is {port}, but the host says {url.port}; leave it out of one of them")
+    return url.geturl()
 
 
 @cache
