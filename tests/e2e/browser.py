@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -20,6 +21,8 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --no-proxy-server --window-size=1280,1000"
 )
+
+STILL = "{textContent: '* { animation: none !important; transition: none !important }'}"
 
 
 def install() -> None:
@@ -58,6 +61,8 @@ class ConnectionsPage:
         """Open an empty form for a type of connection."""
         self.driver.get_log("browser")  # forget what other pages said
         self.driver.get(self.url)
+        # What moves cannot be clicked reliably.
+        self.driver.execute_script(f"document.head.append(Object.assign(document.createElement('style'), {STILL}))")
         self.button("Add Connection").click()
         choice = self.find("[role=dialog] [role=combobox]")
         choice.send_keys(connection_type, Keys.ENTER)
@@ -117,6 +122,6 @@ class ConnectionsPage:
         """The element, once it is there."""
         return self.until(lambda: self.driver.find_element(By.CSS_SELECTOR, selector))
 
-    def until(self, check):
+    def until(self, check: Callable[[], Any]) -> Any:
         """The first true result of `check`; an element that is not there yet is none."""
         return WebDriverWait(self.driver, 30).until(lambda _: check())
