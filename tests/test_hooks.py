@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_stripe_identity.connection_form import CONN_FIELDS
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.stripe_api import StripeInvalidRequestError
 from airflow_provider_stripe_identity.stripe_api.client import DEFAULT_API_VERSION
@@ -63,8 +64,9 @@ def test_every_form_of_a_connection_is_the_same(server, make_connection, form):
     assert (hook.client._timeout, hook.client._max_retries) == (7.5, 2)
 
 
-def test_what_the_form_leaves_empty_is_the_default(server, make_connection):
-    extra = dict.fromkeys(["api_version", "stripe_account", "stripe_context", "timeout", "max_retries"])
+@pytest.mark.parametrize("empty", [None, ""])
+def test_what_the_form_leaves_empty_is_the_default(server, make_connection, empty):
+    extra = dict.fromkeys(CONN_FIELDS, empty)
     hook = make_connection(
         json.dumps({"conn_type": "stripe_identity", "host": server.url, "password": server.api_key, "extra": extra})
     )

@@ -19,6 +19,8 @@ import jsonschema
 import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.triggers.base import BaseTrigger
+from airflow_versions import AIRFLOW
+from packaging.version import Version
 
 import airflow_provider_stripe_identity as package
 from airflow_provider_stripe_identity.airflow_names import BaseHook
@@ -84,11 +86,43 @@ def test_airflow_lists_the_provider():
     assert "stripe_conn_id" in run_airflow("providers", "hooks")
 
 
-def test_the_form_is_the_same_before_airflow_3_3():
+FORM = """
+import sys
+if "without" in sys.argv:
+    sys.modules["wtforms"] = None
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+(form,) = (form for form in HookMetaService.hook_meta_data() if form.connection_type == "stripe_identity")
+print(form.model_dump_json())
+"""
+
+
+@pytest.mark.parametrize("wtforms", ["with", "without"])
+def test_airflow_shows_the_form_that_is_declared(wtforms):
+    """From the metadata, or before Airflow 3.3 from the hook's methods."""
+    done = subprocess.run([sys.executable, "-c", FORM, wtforms], capture_output=True, text=True, check=True)
+    form = json.loads(done.stdout.splitlines()[-1])
+    if wtforms == "without" and Version("3.1") > AIRFLOW:  # as the table of versions says
+        assert (form["standard_fields"], form["extra_fields"]) == (None, None)
+        return
+    declared = INFO["connection-types"][0]
+    behaviour = declared["ui-field-behaviour"]
+    shown = form["standard_fields"]
+    assert {name for name, field in shown.items() if field and field["hidden"]} == {"login", "url_schema"}
+    assert {name: shown[name]["title"] for name in behaviour["relabeling"]} == behaviour["relabeling"]
+    assert {name: shown[name]["placeholder"] for name in behaviour["placeholders"]} == behaviour["placeholders"]
+    assert {name: (field["schema"]["title"], field["description"]) for name, field in form["extra_fields"].items()} == {
+        name: (field["label"], field["description"]) for name, field in declared["conn-fields"].items()
+    }
+
+
+def test_the_hooks_methods_describe_the_same_form():
     behaviour = StripeIdentityHook.get_ui_field_behaviour()
-    declared = INFO["connection-types"][0]["ui-field-behaviour"]
-    assert behaviour["hidden_fields"] == declared["hidden-fields"]
-    assert behaviour["relabeling"] == declared["relabeling"]
+    declared = INFO["connection-types"][0]
+    assert behaviour["hidden_fields"] == declared["ui-field-behaviour"]["hidden-fields"]
+    assert behaviour["relabeling"] == declared["ui-field-behaviour"]["relabeling"]
+    assert {name: field.args[0] for name, field in StripeIdentityHook.get_connection_form_widgets().items()} == {
+        name: field["label"] for name, field in declared["conn-fields"].items()
+    }
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):
