@@ -24,6 +24,7 @@ RUN = {
     "bash": "test_every_way_to_make_the_connection",
     "json": "test_the_result_is_what_the_task_returns",
     "python": "test_python",
+    "shell": "test_the_command_line",
 }
 YESTERDAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=1)
 
@@ -70,6 +71,21 @@ def test_every_way_to_make_the_connection(block, tmp_path, monkeypatch):
         assert used == ("https://api.stripe.com", "rk_test_readme", "acct_123", 30)
     else:
         assert used == ("https://api.stripe.com", "rk_test_readme", None, 60)
+
+
+@pytest.mark.parametrize("line", blocks("shell")[0].splitlines())
+def test_the_command_line(line, server, capsys):
+    from airflow.cli.cli_parser import get_parser
+
+    session = server.create_session(client_reference_id="user_123", created=datetime(2026, 1, 15, tzinfo=UTC))
+    line = line.replace("vs_1NuNAILkdIwHu7ixh7OtGMLw", session["id"])
+    args = get_parser().parse_args(line.removeprefix("airflow ").split())
+    if "emulator" in line:  # would serve until it is told to stop
+        assert args.sessions == 1000
+        return
+    args.func(args)
+    shown = {"check": "Connected", "curl": "client_reference_id=user_123"}
+    assert shown.get(line.split()[-1], session["id"]) in capsys.readouterr().out
 
 
 @pytest.fixture

@@ -295,6 +295,10 @@ class AirflowStack:
             for log in sorted((self.home / "logs").glob("*.log"))
         )
 
+    def cli(self, *command: str, timeout: float = 120) -> subprocess.CompletedProcess[str]:
+        """Run an ``airflow`` command beside the four processes."""
+        return _run([AIRFLOW, *command], self.home, self.env, timeout)
+
     # REST
 
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
