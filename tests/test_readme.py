@@ -43,6 +43,23 @@ def test_the_commands_are_targets_of_make():
     for line in blocks("console")[0].splitlines():
         command = line.removeprefix("$ ").split("#")[0].split()
         subprocess.run([*command, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    for target in set(re.findall(r"`make ([\w-]+)", (ROOT / "README.md").read_text())):
+        subprocess.run(["make", target, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_versions_are_the_pinned_ones():
+    text = (ROOT / "README.md").read_text()
+    for constraints, sentence in (
+        ("constraints.txt", r"checks and tests on Airflow ([\d.]+\d)"),
+        ("constraints-oldest.txt", r"oldest supported Airflow, ([\d.]+\d)"),
+    ):
+        assert f"apache-airflow=={re.search(sentence, text)[1]}\n" in (ROOT / constraints).read_text()
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
 
 
 @pytest.mark.parametrize("block", blocks("bash"))
