@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from airflow_versions import AIRFLOW
+from airflow_versions import AIRFLOW, cli_of_providers
 from packaging.version import Version
 
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
@@ -90,6 +90,7 @@ def test_every_way_to_make_the_connection(block, tmp_path, monkeypatch):
         assert used == ("https://api.stripe.com", "rk_test_readme", None, 60)
 
 
+@cli_of_providers
 @pytest.mark.parametrize("line", blocks("shell")[0].splitlines())
 def test_the_command_line(line, server, capsys):
     from airflow.cli.cli_parser import get_parser
