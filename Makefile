@@ -2,20 +2,36 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The oldest Airflow that this package supports, with everything as it was when that came out.
+OLDEST := .venv-oldest
 
-.PHONY: demo test lint test-e2e bench clean
+.PHONY: demo test test-oldest lint test-e2e bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --constraint constraints.txt --upgrade pip
-	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group lint --group test
+	$(BIN)/pip install --quiet --constraint constraints.txt --editable . --group lint --group test --group e2e
+	touch $@
+
+$(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
+	$(PYTHON) -m venv $(OLDEST)
+	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --upgrade pip
+	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --editable . --group test
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/python dags_examples/demo.py
 
+# The Airflow that is tested is the one that is pinned: print it, or fail.
+AIRFLOW_OF = $(1)/bin/pip freeze | grep --line-regexp "$$(grep '^apache-airflow==' $(2))"
+
 test: lint
+	$(call AIRFLOW_OF,$(VENV),constraints.txt)
 	$(BIN)/pytest -n 2
+
+test-oldest: $(OLDEST)/.installed
+	$(call AIRFLOW_OF,$(OLDEST),constraints-oldest.txt)
+	$(OLDEST)/bin/pytest -n 2
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -30,4 +46,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
-	rm -rf $(VENV) .demo dist build
+	rm -rf $(VENV) $(OLDEST) .demo dist build

@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.parse import urlsplit
 
-from airflow_provider_stripe_identity.airflow_names import BaseHook
+from airflow_provider_stripe_identity.airflow_names import BaseHook, connection_and_extra
 from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.stripe_api import StripeError
 from airflow_provider_stripe_identity.stripe_api.listing import list_objects
@@ -87,7 +88,7 @@ class StripeIdentityHook(BaseHook):
         :param max_retries: instead of the connection's
         :raises ValueError: naming the field of the connection that is wrong
         """
-        connection, extra = await _connection_and_extra(stripe_conn_id)
+        connection, extra = await connection_and_extra(stripe_conn_id)
         if max_retries is not None:
             extra = extra | {"max_retries": max_retries}
         hook = cls(stripe_conn_id, stripe_account=stripe_account)
@@ -310,14 +311,9 @@ def client_from_connection(
 
     if connection.login and not connection.password:
         raise ValueError("login: the API key belongs into the connection's password")
-    host = connection.host or DEFAULT_BASE_URL
-    if "://" not in host:
-        host = f"https://{host}"
-    if connection.port:
-        host = f"{host.rstrip('/')}:{connection.port}"
     return (make or StripeIdentityClient)(
         connection.password or None,
-        base_url=host,
+        base_url=_base_url(connection.host or DEFAULT_BASE_URL, connection.port),
         api_version=extra.get("api_version") or DEFAULT_API_VERSION,
         stripe_account=stripe_account or extra.get("stripe_account"),
         stripe_context=stripe_context or extra.get("stripe_context"),
@@ -328,23 +324,21 @@ def client_from_connection(
     )
 
 
+def _base_url(host: str, port: int | None) -> str:
+    """Put the connection's port, if it has one, where a URL has it: before the path."""
+    url = urlsplit(host if "://" in host else f"https://{host}")
+    if port and url.port is None:
+        url = url._replace(netloc=f"{url.netloc}:{port}")
+    elif port and url.port != port:
+        raise ValueError(f"port: it is {port}, but the host says {url.port}; leave it out of one of them")
+    return url.geturl()
+
+
 @cache
 def _shared_client(*args: Any, **kwargs: Any) -> StripeIdentityClient:
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
 
     return StripeIdentityClient(*args, **kwargs)
-
-
-async def _connection_and_extra(conn_id: str) -> tuple[Connection, dict[str, Any]]:
-    try:
-        from airflow.providers.common.compat.connection import get_async_connection, get_async_extra_dejson
-    except ImportError:  # as installed with Airflow 3.0
-        from asgiref.sync import sync_to_async
-
-        connection = await sync_to_async(BaseHook.get_connection)(conn_id)
-        return connection, await sync_to_async(lambda: connection.extra_dejson)()
-    connection = await get_async_connection(conn_id)
-    return connection, await get_async_extra_dejson(connection)
 
 
 def _number(extra: dict[str, Any], name: str, kind: Callable[[Any], Number], default: Number) -> Number:

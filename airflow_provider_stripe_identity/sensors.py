@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
 from airflow_provider_stripe_identity.airflow_names import (
+    AirflowException,
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
+    AirflowSkipException,
     AirflowTaskTimeout,
+    TaskDeferralError,
     conf,
 )
 from airflow_provider_stripe_identity.failures import (
@@ -151,9 +154,15 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         """Tell ``execution_timeout``, after which a task is tried again, from ``timeout``, after which it is not."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSensorTimeout as error:
-            if self.execution_timeout and self.execution_timeout.total_seconds() < self.timeout:
-                raise AirflowTaskTimeout(f"no verdict within execution_timeout ({self.execution_timeout})") from error
+        except AirflowSkipException:
+            raise
+        except (AirflowException, TaskDeferralError) as error:
+            # Airflow 3.0 does not look at soft_fail after a timeout here, nor ever at never_fail.
+            if self.soft_fail or self.never_fail:
+                raise AirflowSkipException(str(error)) from error
+            limit = self.execution_timeout
+            if isinstance(error, AirflowSensorTimeout) and limit and limit.total_seconds() < self.timeout:
+                raise AirflowTaskTimeout(f"no verdict within execution_timeout ({limit})") from error
             raise
 
     def _defer(self, started: float) -> NoReturn:

@@ -9,7 +9,12 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from airflow.sdk import CronDataIntervalTimetable, Variable, dag, task
+from airflow.sdk import Variable, dag, task
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from airflow.sdk import Param, TriggerRule, dag, task
+from airflow.sdk import Param, dag, task
 
 from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
 
@@ -32,7 +32,7 @@ def stripe_identity_wait_for_many():
         soft_fail=True,
     ).expand(client_reference_id=references())
 
-    @task(trigger_rule=TriggerRule.NONE_FAILED)
+    @task(trigger_rule="none_failed")
     def report(sessions: list[dict]) -> list[str]:
         return sorted(session["client_reference_id"] for session in sessions)
 

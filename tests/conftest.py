@@ -77,7 +77,7 @@ class DagsFolder:
 
     def load(self) -> dict[str, Any]:
         """Return the DAGs by id, parsed without errors or warnings."""
-        from airflow.dag_processing.dagbag import DagBag
+        from airflow_versions import DagBag
 
         bag = DagBag(dag_folder=self.path)
         assert (bag.import_errors, bag.captured_warnings) == ({}, {})

@@ -11,9 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import yaml
+from airflow_versions import cli_of_providers
 
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
+
+pytestmark = cli_of_providers
 
 MAY_1 = int(datetime(2026, 5, 1, tzinfo=UTC).timestamp())
 SECRET = {"client_secret": "vs_marked_secret", "url": "https://verify.stripe.com/marked"}

@@ -7,6 +7,7 @@ from urllib.parse import quote
 
 import pytest
 
+from airflow_provider_stripe_identity.connection_form import CONN_FIELDS
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.stripe_api import StripeInvalidRequestError
 from airflow_provider_stripe_identity.stripe_api.client import DEFAULT_API_VERSION
@@ -63,8 +64,9 @@ def test_every_form_of_a_connection_is_the_same(server, make_connection, form):
     assert (hook.client._timeout, hook.client._max_retries) == (7.5, 2)
 
 
-def test_what_the_form_leaves_empty_is_the_default(server, make_connection):
-    extra = dict.fromkeys(["api_version", "stripe_account", "stripe_context", "timeout", "max_retries"])
+@pytest.mark.parametrize("empty", [None, ""])
+def test_what_the_form_leaves_empty_is_the_default(server, make_connection, empty):
+    extra = dict.fromkeys(CONN_FIELDS, empty)
     hook = make_connection(
         json.dumps({"conn_type": "stripe_identity", "host": server.url, "password": server.api_key, "extra": extra})
     )
@@ -73,12 +75,26 @@ def test_what_the_form_leaves_empty_is_the_default(server, make_connection):
     assert not {"stripe-account", "stripe-context"} & sent(server).keys()
 
 
-def test_host_and_port_may_stand_apart(server, make_connection):
-    address, port = server.url.rsplit(":", 1)
-    make_connection(
-        json.dumps({"conn_type": "stripe_identity", "host": address, "port": int(port), "password": server.api_key})
-    ).list_verification_sessions_page()
-    assert len(server.requests) == 1
+@pytest.mark.parametrize(
+    ("host", "port", "base_url"),
+    [
+        (None, 443, "https://api.stripe.com:443"),
+        ("gateway.example.com", 8443, "https://gateway.example.com:8443"),
+        ("https://gateway.example.com/stripe/", 8443, "https://gateway.example.com:8443/stripe"),
+        ("https://gateway.example.com:8443/stripe", 8443, "https://gateway.example.com:8443/stripe"),
+        ("https://gateway.example.com:8443", 0, "https://gateway.example.com:8443"),
+        ("https://[2001:db8::1]/stripe", 8443, "https://[2001:db8::1]:8443/stripe"),
+    ],
+)
+def test_the_port_may_stand_apart(make_connection, host, port, base_url):
+    connection = json.dumps({"conn_type": "stripe_identity", "host": host, "port": port, "password": "sk_test_x"})
+    assert make_connection(connection).client.base_url == base_url
+
+
+def test_a_port_that_contradicts_the_host_is_refused(make_connection):
+    connection = {"conn_type": "stripe_identity", "host": "https://gateway.example.com:8443", "port": 443}
+    with pytest.raises(ValueError, match="port: it is 443, but the host says 8443"):
+        make_connection(json.dumps(connection)).get_conn()
 
 
 def test_a_host_without_a_scheme_is_https(make_connection):

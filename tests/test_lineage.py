@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacet
 from airflow.sdk import Asset, AssetAlias
-from airflow.sdk.lineage import HookLineageCollector
+from airflow_versions import HookLineageCollector
 
 from airflow_provider_stripe_identity import airflow_names
 from airflow_provider_stripe_identity.lineage import openlineage

@@ -9,18 +9,26 @@ import pkgutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 
 import airflow
 import jsonschema
 import pytest
+from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.triggers.base import BaseTrigger
+from airflow_versions import AIRFLOW
+from packaging.version import Version
 
 import airflow_provider_stripe_identity as package
+from airflow_provider_stripe_identity.airflow_names import BaseHook
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 
 ROOT = Path(__file__).resolve().parents[1]
 INFO = package.get_provider_info()
+BASES = {"hooks": BaseHook, "operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger}
 
 
 def run_airflow(*command: str) -> str:
@@ -40,13 +48,36 @@ def test_the_package_name_is_the_distributions():
 
 
 def test_every_dotted_path_can_be_imported():
+    paths = [text for text in texts(INFO) if text.startswith(f"{package.__name__}.")]
+    for path in paths:
+        pkgutil.resolve_name(path)
     for connection_type in INFO["connection-types"]:
-        module, name = connection_type["hook-class-name"].rsplit(".", 1)
-        assert getattr(import_module(module), name).conn_type == connection_type["connection-type"]
-    for kind in ("hooks", "operators", "sensors", "triggers"):
-        for entry in INFO[kind]:
-            for module in entry["python-modules"]:
-                import_module(module)
+        assert pkgutil.resolve_name(connection_type["hook-class-name"]).conn_type == connection_type["connection-type"]
+    for kind, base in BASES.items():
+        listed = {module for entry in INFO[kind] for module in entry["python-modules"]}
+        assert listed == {name for name in modules() if has_public_subclass(import_module(name), base)}, kind
+
+
+def texts(value: object) -> Iterator[str]:
+    """Every text in nested lists and mappings."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        yield from texts(list(value.values()))
+    elif isinstance(value, list):
+        for item in value:
+            yield from texts(item)
+
+
+def has_public_subclass(module: ModuleType, base: type) -> bool:
+    """Whether a class of the kind is defined in the module itself."""
+    return any(
+        issubclass(member, base)
+        and not (base is BaseOperator and issubclass(member, BaseSensorOperator))
+        and member.__module__ == module.__name__
+        and not name.startswith("_")
+        for name, member in inspect.getmembers(module, inspect.isclass)
+    )
 
 
 def test_airflow_lists_the_provider():
@@ -55,11 +86,43 @@ def test_airflow_lists_the_provider():
     assert "stripe_conn_id" in run_airflow("providers", "hooks")
 
 
-def test_the_form_is_the_same_before_airflow_3_3():
+FORM = """
+import sys
+if "without" in sys.argv:
+    sys.modules["wtforms"] = None
+from airflow.api_fastapi.core_api.services.ui.connections import HookMetaService
+(form,) = (form for form in HookMetaService.hook_meta_data() if form.connection_type == "stripe_identity")
+print(form.model_dump_json())
+"""
+
+
+@pytest.mark.parametrize("wtforms", ["with", "without"])
+def test_airflow_shows_the_form_that_is_declared(wtforms):
+    """From the metadata, or before Airflow 3.3 from the hook's methods."""
+    done = subprocess.run([sys.executable, "-c", FORM, wtforms], capture_output=True, text=True, check=True)
+    form = json.loads(done.stdout.splitlines()[-1])
+    if wtforms == "without" and Version("3.1") > AIRFLOW:  # as the table of versions says
+        assert (form["standard_fields"], form["extra_fields"]) == (None, None)
+        return
+    declared = INFO["connection-types"][0]
+    behaviour = declared["ui-field-behaviour"]
+    shown = form["standard_fields"]
+    assert {name for name, field in shown.items() if field and field["hidden"]} == {"login", "url_schema"}
+    assert {name: shown[name]["title"] for name in behaviour["relabeling"]} == behaviour["relabeling"]
+    assert {name: shown[name]["placeholder"] for name in behaviour["placeholders"]} == behaviour["placeholders"]
+    assert {name: (field["schema"]["title"], field["description"]) for name, field in form["extra_fields"].items()} == {
+        name: (field["label"], field["description"]) for name, field in declared["conn-fields"].items()
+    }
+
+
+def test_the_hooks_methods_describe_the_same_form():
     behaviour = StripeIdentityHook.get_ui_field_behaviour()
-    declared = INFO["connection-types"][0]["ui-field-behaviour"]
-    assert behaviour["hidden_fields"] == declared["hidden-fields"]
-    assert behaviour["relabeling"] == declared["relabeling"]
+    declared = INFO["connection-types"][0]
+    assert behaviour["hidden_fields"] == declared["ui-field-behaviour"]["hidden-fields"]
+    assert behaviour["relabeling"] == declared["ui-field-behaviour"]["relabeling"]
+    assert {name: field.args[0] for name, field in StripeIdentityHook.get_connection_form_widgets().items()} == {
+        name: field["label"] for name, field in declared["conn-fields"].items()
+    }
 
 
 def test_the_wheel_holds_the_package_and_nothing_else(tmp_path):

@@ -11,6 +11,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from airflow_versions import AIRFLOW, cli_of_providers
+from packaging.version import Version
 
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
@@ -41,6 +43,23 @@ def test_the_commands_are_targets_of_make():
     for line in blocks("console")[0].splitlines():
         command = line.removeprefix("$ ").split("#")[0].split()
         subprocess.run([*command, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+    for target in set(re.findall(r"`make ([\w-]+)", (ROOT / "README.md").read_text())):
+        subprocess.run(["make", target, "--dry-run"], cwd=ROOT, check=True, capture_output=True)
+
+
+def test_the_versions_are_the_pinned_ones():
+    text = (ROOT / "README.md").read_text()
+    for constraints, sentence in (
+        ("constraints.txt", r"checks and tests on Airflow ([\d.]+\d)"),
+        ("constraints-oldest.txt", r"oldest supported Airflow, ([\d.]+\d)"),
+    ):
+        assert f"apache-airflow=={re.search(sentence, text)[1]}\n" in (ROOT / constraints).read_text()
+
+
+def test_every_picture_is_there():
+    pictures = re.findall(r"!\[[^]]*\]\(([^)]+)\)", (ROOT / "README.md").read_text())
+    assert pictures
+    assert all((ROOT / picture).is_file() for picture in pictures)
 
 
 @pytest.mark.parametrize("block", blocks("bash"))
@@ -71,6 +90,7 @@ def test_every_way_to_make_the_connection(block, tmp_path, monkeypatch):
         assert used == ("https://api.stripe.com", "rk_test_readme", None, 60)
 
 
+@cli_of_providers
 @pytest.mark.parametrize("line", blocks("shell")[0].splitlines())
 def test_the_command_line(line, server, capsys):
     from airflow.cli.cli_parser import get_parser
@@ -102,6 +122,11 @@ def test_python(block, lake, tmp_path, monkeypatch, run_dag_file):
         exec(block, names)
         names["test_my_task"](monkeypatch)
         return
+    if Version("3.2") > AIRFLOW:  # as the table of versions says
+        block = block.replace(
+            "from airflow.sdk import CronDataIntervalTimetable, DAG",
+            "from airflow.sdk import DAG\nfrom airflow.timetables.interval import CronDataIntervalTimetable",
+        )
     run = run_dag_file(block, logical_date=YESTERDAY + timedelta(days=1))
     assert run.state == "success"
     if "destination" in block:

@@ -8,13 +8,14 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow.sdk.exceptions import (
+from airflow_versions import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
     TaskDeferred,
+    reschedule_in_dag_test,
 )
 
 from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
@@ -256,7 +257,9 @@ with DAG("waits", schedule=None):
 """
 
 
-@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize(
+    "mode", [pytest.param(mode, marks=reschedule_in_dag_test if mode == "reschedule" else ()) for mode in MODES]
+)
 def test_a_dag_goes_on_when_the_person_is_verified_meanwhile(server, run_dag_file, mode, monkeypatch):
     """The second check finds what the first one did not."""
     session = server.create_session(client_reference_id="user_1")

@@ -10,6 +10,7 @@ import logging
 import time
 
 import pytest
+from airflow_versions import shared_polling
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,7 +19,7 @@ from airflow_provider_stripe_identity.stripe_api.parameters import EVENT_TYPES
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
 from airflow_provider_stripe_identity.triggers import StripeIdentityVerifiedTrigger
 
-shared_stream = pytest.importorskip("airflow.triggers.shared_stream", reason="Airflow 3.3 is the first to share")
+pytestmark = shared_polling
 
 SESSIONS, EVENTS = "/v1/identity/verification_sessions", "/v1/events"
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
@@ -182,13 +182,21 @@ def run_dags_test(
 class AirflowStack:
     """API server, scheduler, DAG processor and triggerer on `home`, with the DAGs of the folder `dags`.
 
-    `env` is added to the environment of the four: ``AIRFLOW_CONN_…``, ``AIRFLOW__…``.
+    `env` is added to the environment of the four: ``AIRFLOW_CONN_…``, ``AIRFLOW__…``. Some of the `components` are
+    enough for some tests: the API server alone for the user interface.
     """
 
-    def __init__(self, home: Path, dags: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        dags: Path,
+        env: Mapping[str, str] | None = None,
+        components: Collection[str] = tuple(COMPONENTS),
+    ) -> None:
         self.home = home.absolute()
         self.dags = dags
         self.env = env or {}
+        self.components = components
         self._started: dict[str, tuple[subprocess.Popen[str], datetime]] = {}
         self._http = requests.Session()
         self._http.trust_env = False  # no proxy
@@ -200,9 +208,9 @@ class AirflowStack:
         _prepare(self.home, self.dags, port)
         atexit.register(self.close)
         try:
-            for component in COMPONENTS:
+            for component in self.components:
                 self._spawn(component)
-            for component in COMPONENTS:
+            for component in self.components:
                 self._wait_healthy(component)
             token = self._http.get(f"{self.url}/auth/token", timeout=30).json()["access_token"]
         except BaseException:

@@ -1,0 +1,57 @@
+"""What the tests use of Airflow that has another name, or is not there, on some of the supported versions."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+import pytest
+from packaging.version import Version
+
+AIRFLOW = Version(version("apache-airflow"))
+
+try:
+    from airflow.dag_processing.dagbag import DagBag
+except ImportError:  # before Airflow 3.2
+    from airflow.models.dagbag import DagBag
+
+try:
+    from airflow.sdk.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferred,
+    )
+    from airflow.sdk.lineage import HookLineageCollector
+except ImportError:  # before Airflow 3.2
+    from airflow.exceptions import (
+        AirflowFailException,
+        AirflowRescheduleException,
+        AirflowSensorTimeout,
+        AirflowSkipException,
+        AirflowTaskTimeout,
+        TaskDeferred,
+    )
+    from airflow.lineage.hook import HookLineageCollector
+
+shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
+cli_of_providers = pytest.mark.skipif(Version("3.2") > AIRFLOW, reason="providers have commands since Airflow 3.2")
+reschedule_in_dag_test = pytest.mark.skipif(
+    Version("3.1") > AIRFLOW, reason="dag.test() of Airflow 3.0 fails any sensor that is rescheduled twice"
+)
+
+__all__ = [
+    "AIRFLOW",
+    "AirflowFailException",
+    "AirflowRescheduleException",
+    "AirflowSensorTimeout",
+    "AirflowSkipException",
+    "AirflowTaskTimeout",
+    "DagBag",
+    "HookLineageCollector",
+    "TaskDeferred",
+    "cli_of_providers",
+    "reschedule_in_dag_test",
+    "shared_polling",
+]

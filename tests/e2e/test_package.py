@@ -1,0 +1,77 @@
+"""What is published: it passes an index's checks, works where nothing else is installed, and can be tested."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+NAME = "airflow-provider-stripe-identity"
+
+
+def run(*command: object, cwd: Path, **env: str) -> str:
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("AIRFLOW", "PYTHON"))}
+    done = subprocess.run(
+        list(map(str, command)),
+        cwd=cwd,
+        env={**environment, **env},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT, cwd=folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def unpacked(built, tmp_path_factory):
+    """The sdist's files."""
+    folder = tmp_path_factory.mktemp("sdist")
+    (sdist,) = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as archive:
+        archive.extractall(folder, filter="data")
+    (source,) = folder.iterdir()
+    return source
+
+
+def test_an_index_would_take_it(built):
+    output = run(sys.executable, "-m", "twine", "check", "--strict", *built.iterdir(), cwd=built)
+    assert output.count("PASSED") == 2
+
+
+@pytest.mark.timeout(300)
+def test_the_wheel_works_where_nothing_else_is_installed(built, unpacked, tmp_path):
+    run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
+    (wheel,) = built.glob("*.whl")
+    python = tmp_path / "venv" / "bin" / "python"
+    run(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    home = {"AIRFLOW_HOME": str(tmp_path / "airflow"), "COLUMNS": "200"}
+    shown = run(python, "-m", "airflow", "providers", "get", NAME, cwd=tmp_path, **home)
+    version = wheel.name.split("-")[1]
+    assert NAME in shown
+    assert version in shown
+    examples = sorted((unpacked / "dags_examples").glob("stripe_identity_*.py"))
+    assert examples
+    for example in examples:
+        run(python, "-W", "error:::__main__", example, cwd=tmp_path, **home)
+
+
+@pytest.mark.timeout(580)
+def test_the_source_distribution_passes_its_own_tests(unpacked):
+    """The package, the tests and all that they read come from the sdist."""
+    output = run(sys.executable, "-m", "pytest", "-n", 2, "-q", cwd=unpacked, PYTHONPATH=str(unpacked))
+    assert " passed" in output
