@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -102,12 +101,11 @@ class _ToObjectStorageOperator(BaseOperator):
         self.log.info("Exporting %s to %s", window, uri)
         with (
             permanent_errors_fail_the_task(),
-            tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
+            tempfile.TemporaryFile() as spool,  # without a name: nothing stays behind, even after SIGKILL
         ):
             lines.write(sessions, spool, compress=uri.endswith(".gz"))
-            spool.flush()
             size = spool.tell()
-            put(Path(spool.name), destination)
+            put(spool, destination)
         self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
         return {
             "uri": uri,
