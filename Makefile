@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 # The oldest Airflow that this package supports, with everything as it was when that came out.
 OLDEST := .venv-oldest
 
-.PHONY: demo test test-oldest lint test-e2e bench clean
+.PHONY: demo test test-oldest lint test-e2e test-warehouses bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -38,12 +38,30 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-e2e: $(VENV)/.installed
+test-e2e: $(VENV)/.installed test-warehouses
 	$(BIN)/pytest tests/e2e
+
+# Each emulator needs packages that do not fit beside the others'.
+test-warehouses: .venv-warehouses/.installed .venv-fakesnow/.installed
+	.venv-warehouses/bin/pytest -p no:bqemulator --ignore tests/warehouses/test_snowflake.py tests/warehouses
+	.venv-fakesnow/bin/pytest --noconftest tests/warehouses/test_snowflake.py
+
+.venv-warehouses/.installed: pyproject.toml constraints-warehouses.txt
+	$(PYTHON) -m venv .venv-warehouses
+	.venv-warehouses/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv-warehouses/bin/pip install --quiet --constraint constraints-warehouses.txt --editable . --group warehouses
+	touch $@
+
+.venv-fakesnow/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-fakesnow
+	.venv-fakesnow/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv-fakesnow/bin/pip install --quiet --group fakesnow
+	.venv-fakesnow/bin/pip install --quiet --no-deps --editable .
+	touch $@
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/export.py
 	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .demo dist build
+	rm -rf $(VENV) $(OLDEST) .venv-warehouses .venv-fakesnow .demo dist build
