@@ -4,6 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The oldest Airflow that this package supports, with everything as it was when that came out.
 OLDEST := .venv-oldest
+# Airflow with the providers of the object stores.
+STORES := .venv-stores
+AZURITE := 3.37.0
 
 .PHONY: demo test test-oldest lint test-e2e test-warehouses bench clean
 
@@ -17,6 +20,17 @@ $(OLDEST)/.installed: pyproject.toml constraints-oldest.txt
 	$(PYTHON) -m venv $(OLDEST)
 	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --upgrade pip
 	$(OLDEST)/bin/pip install --quiet --constraint constraints-oldest.txt --editable . --group test
+	touch $@
+
+# The providers of the object stores need older versions of some packages: the pins of constraints-stores.txt
+# come before those of constraints.txt.
+$(STORES)/.installed: pyproject.toml constraints.txt constraints-stores.txt Makefile
+	$(PYTHON) -m venv $(STORES)
+	sort -u -t= -k1,1 constraints-stores.txt constraints.txt > $(STORES)/constraints.txt
+	$(STORES)/bin/pip install --quiet --constraint $(STORES)/constraints.txt --upgrade pip
+	$(STORES)/bin/pip install --quiet --constraint $(STORES)/constraints.txt \
+		--editable .[amazon,google,microsoft] --group test --group stores
+	npm install --silent --no-save --no-package-lock --prefix $(STORES) azurite@$(AZURITE)
 	touch $@
 
 demo: $(VENV)/.installed
@@ -38,8 +52,9 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-e2e: $(VENV)/.installed test-warehouses
+test-e2e: $(VENV)/.installed $(STORES)/.installed test-warehouses
 	$(BIN)/pytest tests/e2e
+	$(STORES)/bin/pytest tests/stores
 
 # Each emulator needs packages that do not fit beside the others'.
 test-warehouses: .venv-warehouses/.installed .venv-fakesnow/.installed
@@ -64,4 +79,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) .venv-warehouses .venv-fakesnow .demo dist build
+	rm -rf $(VENV) $(OLDEST) $(STORES) .venv-warehouses .venv-fakesnow .demo dist build

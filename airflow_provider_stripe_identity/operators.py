@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
@@ -105,8 +104,6 @@ class _ToObjectStorageOperator(BaseOperator):
         with wrong_arguments_fail_the_task():
             window = self._window(context)
             lines = self._lines()
-            if not self.destination.isprintable():  # URLs lose their line breaks when they are taken apart
-                raise ValueError("destination must be a URL without line breaks and control characters")
             destination = open_destination(self.destination, self.destination_conn_id)
             sessions = self._sessions(window)
             wait_until_settled(window, self.settle)
@@ -115,12 +112,11 @@ class _ToObjectStorageOperator(BaseOperator):
         self.log.info("Exporting %s to %s", window, uri)
         with (
             permanent_errors_fail_the_task(),
-            tempfile.NamedTemporaryFile(prefix="stripe_identity_") as spool,
+            tempfile.TemporaryFile() as spool,  # without a name: nothing stays behind, even after SIGKILL
         ):
             lines.write(sessions, spool, compress=uri.endswith(".gz"))
-            spool.flush()
             size = spool.tell()
-            put(Path(spool.name), destination)
+            put(spool, destination)
         self.log.info("Wrote %d sessions in %d bytes to %s", lines.sessions, size, uri)
         result = {
             "uri": uri,

@@ -245,7 +245,8 @@ def test_what_no_template_can_change_is_refused_when_the_dag_is_parsed(arguments
         ({"created_gte": MAY_2, "created_lt": MAY_1}, DAY, "created_gte.*created_lt"),
         ({"extra_columns": {"id": "x"}}, DAY, "extra_columns"),
         ({"destination": "lake/x"}, DAY, "destination"),
-        ({"destination": "file:///tmp/a\nb"}, DAY, "destination.*line breaks"),
+        ({"destination": f"file:///tmp/{'x' * 5_000}"}, DAY, "destination.*too long"),
+        ({"destination": "file:///tmp/a\nb"}, DAY, "destination.*control characters"),
         ({"destination": "file:///tmp/a\0b"}, DAY, "destination.*control"),
         ({"destination": "s3://bucket/"}, DAY, "destination"),
         ({}, {"run_id": "manual"}, r"window=timedelta\(days=1\)"),
@@ -294,17 +295,11 @@ def test_text_that_stripe_cannot_take_is_refused_by_name(server, tmp_path, name,
     assert len(server.requests) == 0
 
 
-@pytest.mark.parametrize("name", ["'\"`$(x) \\", "Zoë 山田 \U0001d4b5", "..", "a..b", "100% %41 %2F {}", "#a?b=c"])
+@pytest.mark.parametrize("name", ["'\"`$(x)", "Zoë 山田 \U0001d4b5", "...", "a..b", "100% %41 %2F {}", "#a=b&c"])
 def test_odd_names_are_names_of_local_files(server, tmp_path, name):
     server.create_session(created=int(MAY_1.timestamp()))
     operator(f"file://{tmp_path}/{name}.jsonl").execute(DAY)
     assert files(tmp_path) == [f"{name}.jsonl"]
-
-
-def test_a_name_that_the_system_refuses_leaves_nothing(server, tmp_path):
-    with pytest.raises(OSError, match="too long"):
-        operator(f"file://{tmp_path}/{'x' * 5_000}").execute(DAY)
-    assert files(tmp_path) == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,90 @@
+"""The stores start once, and what was tried is told at the end: the README's table is made of it."""
+
+import os
+
+# The emulator knows nothing of Google's zonal buckets, and gcsfs asks for them first.
+os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from object_stores import STORES
+
+from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
+
+MAY_1 = datetime(2026, 5, 1, tzinfo=UTC)
+TRIED: list[str] = []
+
+
+@pytest.fixture(scope="session")
+def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
+    """Return a function that gives the running store of a name."""
+    with ExitStack() as stack:
+        running: dict[str, Any] = {}
+
+        def start(name: str) -> Any:
+            if name not in running:
+                running[name] = stack.enter_context(STORES[name]().started(tmp_path_factory.mktemp(name)))
+            return running[name]
+
+        yield start
+
+
+@pytest.fixture(params=STORES)
+def store(request: pytest.FixtureRequest, started: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Every store in turn, behind the connection ``lake_store``."""
+    return connect(started(request.param), monkeypatch)
+
+
+def connect(store: Any, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Any:
+    """Make ``lake_store`` the store's connection. Airflow and fsspec keep file systems: forget them."""
+    from airflow.sdk.io import store as kept
+
+    monkeypatch.setattr(kept, "_STORE_CACHE", {})
+    fsspec.get_filesystem_class(store.scheme).clear_instance_cache()
+    if hasattr(store, "connection"):
+        monkeypatch.setenv("AIRFLOW_CONN_LAKE_STORE", store.connection(**arguments))
+    return store
+
+
+@pytest.fixture
+def export() -> Callable[..., dict[str, Any]]:
+    """Export May 1st to a URL."""
+
+    def run(destination: str, **arguments: Any) -> dict[str, Any]:
+        window = {"created_gte": MAY_1, "created_lt": MAY_1 + timedelta(days=1)}
+        operator = StripeIdentityToObjectStorageOperator(
+            task_id="export", destination=destination, **window, **arguments
+        )
+        return operator.execute({})
+
+    return run
+
+
+@pytest.fixture
+def truth(export: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[..., bytes]:
+    """Return what an export writes to a plain local file."""
+
+    def read(name: str = "sessions.jsonl", **arguments: Any) -> bytes:
+        export(f"file://{tmp_path}/truth/{name}", **arguments)
+        return (tmp_path / "truth" / name).read_bytes()
+
+    return read
+
+
+@pytest.fixture(scope="session")
+def tell() -> Callable[[str], None]:
+    """Say what was tried in the summary of the run."""
+    return TRIED.append
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if TRIED:
+        terminalreporter.section("tried")
+        for line in TRIED:
+            terminalreporter.line(line)
