@@ -8,7 +8,7 @@ OLDEST := .venv-oldest
 STORES := .venv-stores
 AZURITE := 3.37.0
 
-.PHONY: demo test test-oldest lint test-e2e bench clean
+.PHONY: demo test test-oldest lint test-e2e test-warehouses bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -52,13 +52,31 @@ lint: $(VENV)/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test-e2e: $(VENV)/.installed $(STORES)/.installed
+test-e2e: $(VENV)/.installed $(STORES)/.installed test-warehouses
 	$(BIN)/pytest tests/e2e
 	$(STORES)/bin/pytest tests/stores
+
+# Each emulator needs packages that do not fit beside the others'.
+test-warehouses: .venv-warehouses/.installed .venv-fakesnow/.installed
+	.venv-warehouses/bin/pytest -p no:bqemulator --ignore tests/warehouses/test_snowflake.py tests/warehouses
+	.venv-fakesnow/bin/pytest --noconftest tests/warehouses/test_snowflake.py
+
+.venv-warehouses/.installed: pyproject.toml constraints-warehouses.txt
+	$(PYTHON) -m venv .venv-warehouses
+	.venv-warehouses/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv-warehouses/bin/pip install --quiet --constraint constraints-warehouses.txt --editable . --group warehouses
+	touch $@
+
+.venv-fakesnow/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv-fakesnow
+	.venv-fakesnow/bin/pip install --quiet --constraint constraints.txt --upgrade pip
+	.venv-fakesnow/bin/pip install --quiet --group fakesnow
+	.venv-fakesnow/bin/pip install --quiet --no-deps --editable .
+	touch $@
 
 bench: $(VENV)/.installed
 	$(BIN)/python tests/benchmarks/export.py
 	$(BIN)/python tests/benchmarks/waiting.py
 
 clean:
-	rm -rf $(VENV) $(OLDEST) $(STORES) .demo dist build
+	rm -rf $(VENV) $(OLDEST) $(STORES) .venv-warehouses .venv-fakesnow .demo dist build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -200,12 +201,15 @@ class StripeIdentityHook(BaseHook):
             ending_before=ending_before,
         )
 
-    def get_verification_session(self, session_id: str, *, expand: Sequence[str] = ()) -> dict[str, Any]:
+    def get_verification_session(
+        self, session_id: str, *, expand: Sequence[str] = (), stop: threading.Event | None = None
+    ) -> dict[str, Any]:
         """
         Retrieve one session.
 
         :param session_id: ``vs_…``
         :param expand: fields to expand, such as ``verified_outputs`` (without ``data.``)
+        :param stop: ends the retries once it is set
         :raises ValueError: naming the argument
         """
         # The id becomes part of the path: let nothing else of the API be reached through it.
@@ -216,6 +220,7 @@ class StripeIdentityHook(BaseHook):
             f"{VERIFICATION_SESSIONS}/{session_id}",
             query,
             malformed=lambda answer: None if answer.get("id") == session_id else "is not the session asked for",
+            stop=stop,
         )
 
     def list_events(

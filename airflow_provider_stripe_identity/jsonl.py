@@ -37,7 +37,9 @@ DEFAULT_FIELDS = (
 PERSONAL_FIELDS = ("provided_details", "verified_outputs")
 #: Single-use credentials, never written.
 SECRET_FIELDS = ("client_secret", "url")
-_KNOWN_FIELDS = frozenset(DEFAULT_FIELDS + PERSONAL_FIELDS + SECRET_FIELDS)
+#: What a row of changes says of the event that it comes from.
+EVENT_COLUMNS = ("_event_id", "_event_type", "_event_created")
+_KNOWN_FIELDS = frozenset(DEFAULT_FIELDS + PERSONAL_FIELDS + SECRET_FIELDS + EVENT_COLUMNS)
 
 #: Chosen by measurement (``make bench``).
 GZIP_LEVEL = 6
@@ -56,6 +58,7 @@ class JsonLines:
 
     :param fields: top-level fields to keep, or ``"all"``; ``client_secret`` and ``url`` are never kept
     :param expand: the paths that the sessions were asked for with; what was expanded is kept
+    :param event_columns: the sessions come with :data:`EVENT_COLUMNS`, which are kept
     :param extra_columns: merged into every row
     :raises ValueError: naming the argument
     """
@@ -65,12 +68,14 @@ class JsonLines:
         fields: Fields = DEFAULT_FIELDS,
         *,
         expand: Sequence[str] = (),
+        event_columns: bool = False,
         extra_columns: Mapping[str, Any] | None = None,
     ) -> None:
         check_fields(fields)
         check_extra_columns(extra_columns)
         expanded = {path.split(".")[1] for path in expand}
-        self._allowed = None if fields == "all" else frozenset(fields) | expanded
+        self._event_columns = EVENT_COLUMNS if event_columns else ()
+        self._allowed = None if fields == "all" else frozenset(fields).union(expanded, self._event_columns)
         self._report_is_expanded = "last_verification_report" in expanded
         self._extra_columns = dict(extra_columns or {})
         self._named: set[str] = set()
@@ -85,7 +90,7 @@ class JsonLines:
     def columns(self) -> list[str]:
         """The columns that rows may have, as far as they are known."""
         known = (name for name in (*DEFAULT_FIELDS, *PERSONAL_FIELDS) if self._allowed is None or name in self._allowed)
-        return [*known, *self._extra_columns]
+        return [*known, *self._event_columns, *self._extra_columns]
 
     def write(self, sessions: Iterable[Mapping[str, Any]], file: IO[bytes], *, compress: bool) -> None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator
 
+from airflow_provider_stripe_identity.changed_sessions import changed_sessions, check_events_are_kept, fetched_anew
 from airflow_provider_stripe_identity.failures import (
     permanent_errors_fail_the_task,
     wrong_arguments_fail_the_task,
@@ -28,6 +30,7 @@ from airflow_provider_stripe_identity.storage import clean_uri, open_destination
 from airflow_provider_stripe_identity.stripe_api.parameters import Query, Time, verification_sessions_query
 from airflow_provider_stripe_identity.windows import (
     Window,
+    check_lookback,
     check_window_arguments,
     resolve_window,
     wait_until_settled,
@@ -67,6 +70,7 @@ class _ToObjectStorageOperator(BaseOperator):
         created_gte: Time | None = None,
         created_lt: Time | None = None,
         window: timedelta | None = None,
+        expand: Sequence[str] = (),
         fields: Fields = DEFAULT_FIELDS,
         extra_columns: Mapping[str, Any] | None = None,
         stripe_account: str | None = None,
@@ -78,6 +82,7 @@ class _ToObjectStorageOperator(BaseOperator):
         # What templates cannot change is refused when the DAG is parsed, the rest when the task starts.
         check_window_arguments(created_gte, created_lt, window)
         check_fields(fields)
+        verification_sessions_query(expand=expand)
         if not isinstance(settle, timedelta) or settle < timedelta(0):
             raise ValueError(f"settle must be a timedelta of 0 or more, not {settle!r}")
         self.destination = destination
@@ -86,6 +91,7 @@ class _ToObjectStorageOperator(BaseOperator):
         self.created_gte = created_gte
         self.created_lt = created_lt
         self.window = window
+        self.expand = expand
         self.fields = fields
         self.extra_columns = extra_columns
         self.stripe_account = stripe_account
@@ -102,6 +108,7 @@ class _ToObjectStorageOperator(BaseOperator):
             sessions = self._sessions(window)
             wait_until_settled(window, self.settle)
         uri = clean_uri(destination)
+        began = time.monotonic()
         self.log.info("Exporting %s to %s", window, uri)
         with (
             permanent_errors_fail_the_task(),
@@ -120,6 +127,7 @@ class _ToObjectStorageOperator(BaseOperator):
             "oldest": lines.oldest,
             "newest": lines.newest,
             "statuses": dict(lines.statuses),
+            "as_of": self._as_of(began),
         }
         report_hook_lineage(self.hook, uri)
         emit_asset_events(context, self.outlets, result)
@@ -152,7 +160,14 @@ class _ToObjectStorageOperator(BaseOperator):
 
     def _lines(self) -> JsonLines:
         """Return what makes the rows."""
-        return JsonLines(self.fields, extra_columns=self.extra_columns)
+        return JsonLines(self.fields, expand=self._expand(), extra_columns=self.extra_columns)
+
+    def _expand(self) -> tuple[str, ...]:
+        """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""
+        expand = tuple(self.expand)
+        if self.fields != "all" and "verified_outputs" in self.fields and "data.verified_outputs" not in expand:
+            expand += ("data.verified_outputs",)
+        return expand
 
     def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
         """
@@ -161,6 +176,14 @@ class _ToObjectStorageOperator(BaseOperator):
         :raises ValueError: at once, naming the argument
         """
         raise NotImplementedError
+
+    def _as_of(self, began: float) -> int | None:
+        """
+        Return the second at Stripe before which every change is in the rows.
+
+        They were all read later than ``began``, from lists that are complete after ``settle``.
+        """
+        return self.hook.client.clock.at(began - self.settle.total_seconds())
 
     def _dashboard_filters(self, window: Window) -> Query:
         return ()
@@ -177,6 +200,9 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
     interval, else ``window`` (see :mod:`airflow_provider_stripe_identity.windows`). Wrong arguments, a wrong key and
     missing permissions fail the task at once, without retries.
 
+    Rows are the sessions as they are when they are read, and sessions change long after they were created. ``as_of`` of
+    the result orders the rows of several exports of a session (see :mod:`airflow_provider_stripe_identity.schema`).
+
     :param destination: URL of the object, e.g.
         ``s3://aws_default@lake/verification_sessions/dt={{ ds }}/sessions.jsonl.gz`` (templated); a name that ends in
         ``.gz`` is compressed
@@ -185,6 +211,7 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
     :param created_gte: explicit start of the window, with ``created_lt`` (templated)
     :param created_lt: explicit end of the window (templated)
     :param window: length of the window for runs without a data interval of their own
+    :param lookback: start the window that much earlier, to read again the sessions that have changed since
     :param status: only sessions that have this status now (templated)
     :param client_reference_id: only sessions with this reference (templated)
     :param related_customer: only sessions of this Customer (templated)
@@ -197,8 +224,8 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
     :param max_concurrency: requests at once, instead of the connection's
     :param settle: how long after its end a window is read, for Stripe's list to be complete; a task that
         starts earlier waits
-    :return: ``{"uri", "sessions", "bytes", "created_gte", "created_lt", "oldest", "newest", "statuses"}``,
-        the times in epoch seconds
+    :return: ``{"uri", "sessions", "bytes", "created_gte", "created_lt", "oldest", "newest", "statuses", "as_of"}``,
+        the times in epoch seconds; every change that was made before ``as_of``, by Stripe's clock, is in the rows
     """
 
     template_fields: Sequence[str] = (
@@ -216,19 +243,19 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
         client_reference_id: str | None = None,
         related_customer: str | None = None,
         related_customer_account: str | None = None,
-        expand: Sequence[str] = (),
+        lookback: timedelta = timedelta(0),
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        verification_sessions_query(expand=expand)
+        check_lookback(lookback)
         self.status = status
         self.client_reference_id = client_reference_id
         self.related_customer = related_customer
         self.related_customer_account = related_customer_account
-        self.expand = expand
+        self.lookback = lookback
 
-    def _lines(self) -> JsonLines:
-        return JsonLines(self.fields, expand=self._expand(), extra_columns=self.extra_columns)
+    def _window(self, context: Context) -> Window:
+        return super()._window(context).starting_earlier(self.lookback)
 
     def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
         sessions = self.hook.list_verification_sessions(
@@ -248,9 +275,47 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
         created = {"gte": window.created_gte, "lt": window.created_lt}
         return verification_sessions_query(**self._filters(), created=created)
 
-    def _expand(self) -> tuple[str, ...]:
-        """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""
-        expand = tuple(self.expand)
-        if self.fields != "all" and "verified_outputs" in self.fields and "data.verified_outputs" not in expand:
-            expand += ("data.verified_outputs",)
-        return expand
+
+class StripeIdentityChangesToObjectStorageOperator(_ToObjectStorageOperator):
+    """
+    Write the VerificationSessions that changed in the run's window to one object, a JSON line each, last change first.
+
+    Changes are Stripe's events of the six ``identity.verification_session.…`` types; the key needs the permission
+    *Events: Read*. A row has the form of
+    :class:`StripeIdentityToObjectStorageOperator`'s, and the columns ``_event_id``, ``_event_type`` and
+    ``_event_created`` of the session's last event in the window. Windows, atomicity and errors are the same too, but
+    one that begins more than 30 days ago fails at once: Stripe keeps events no longer.
+
+    The row is the session as that event left it. Stripe makes no event when ``metadata`` is updated or a redaction
+    begins; such changes come with the next event.
+
+    :param destination: URL of the object (templated)
+    :param refetch: read every changed session anew, one request each: the row is then the session as it is now, in the
+        connection's API version
+    :param expand: paths for Stripe to expand, as in the export, e.g. ``data.verified_outputs``; needs ``refetch``,
+        because the events hold nothing expanded
+    :param kwargs: the rest is as in the export: ``destination_conn_id``, ``stripe_conn_id``, ``created_gte``,
+        ``created_lt`` and ``window`` (of the events), ``fields``, ``extra_columns``, ``stripe_account``,
+        ``max_concurrency``, ``settle``
+    :return: as in the export. ``created_gte`` and ``created_lt`` are the window of the events, ``oldest`` and
+        ``newest`` the creation of the sessions; ``as_of`` is None without ``refetch``: each row is as of its own event
+    """
+
+    def __init__(self, *, refetch: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not refetch and (expand := self._expand()):
+            raise ValueError(f"expand: events hold nothing expanded ({', '.join(expand)}); set refetch=True")
+        self.refetch = refetch
+
+    def _lines(self) -> JsonLines:
+        return JsonLines(self.fields, expand=self._expand(), event_columns=True, extra_columns=self.extra_columns)
+
+    def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
+        check_events_are_kept(window, time.time())
+        changed = changed_sessions(self.hook, window, check_version=not self.refetch)
+        if not self.refetch:
+            return changed
+        return fetched_anew(self.hook, changed, [path.removeprefix("data.") for path in self._expand()])
+
+    def _as_of(self, began: float) -> int | None:
+        return super()._as_of(began) if self.refetch else None

@@ -15,19 +15,23 @@ log = logging.getLogger(__name__)
 EVERY = 30.0
 
 
-def with_progress(sessions: Iterable[dict[str, Any]], window: Window) -> Iterator[dict[str, Any]]:
-    """Yield the sessions of a window, newest first, and log now and then how far they have come."""
+def with_progress(
+    objects: Iterable[dict[str, Any]], window: Window, *, what: str = "sessions"
+) -> Iterator[dict[str, Any]]:
+    """Yield the objects of a window, newest first, and log now and then how far they have come."""
     began = told = time.monotonic()
-    for count, session in enumerate(sessions, start=1):
-        yield session
+    for count, found in enumerate(objects, start=1):
+        yield found
         now = time.monotonic()
         if now - told >= EVERY:
             told = now
-            done = (window.created_lt - session["created"]) / (window.created_lt - window.created_gte)
+            done = (window.created_lt - found["created"]) / (window.created_lt - window.created_gte)
             log.info(
-                "%d sessions, %.0f %% of the window, %.0f sessions/s, about %.0f s left",
+                "%d %s, %.0f %% of the window, %.0f %s/s, about %.0f s left",
                 count,
+                what,
                 100 * done,
                 count / (now - began),
+                what,
                 (now - began) * (1 - done) / done,
             )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -21,6 +22,10 @@ class Window(NamedTuple):
     created_gte: int
     created_lt: int
 
+    def starting_earlier(self, by: timedelta) -> Window:
+        """Return the window that begins that much earlier, in whole seconds."""
+        return Window(max(self.created_gte - math.ceil(by.total_seconds()), 0), self.created_lt)
+
     def __str__(self) -> str:
         """Show the window as a person reads it, in UTC."""
         return f"[{pendulum.from_timestamp(self.created_gte)}, {pendulum.from_timestamp(self.created_lt)})"
@@ -37,6 +42,16 @@ def check_window_arguments(created_gte: Time | None, created_lt: Time | None, wi
         raise ValueError(f"{missing} is missing: created_gte and created_lt go together")
     if window is not None and (not isinstance(window, timedelta) or window < timedelta(seconds=1)):
         raise ValueError(f"window must be a timedelta of at least one second, not {window!r}")
+
+
+def check_lookback(lookback: timedelta) -> None:
+    """
+    Refuse what would start a window later.
+
+    :raises ValueError: naming the argument
+    """
+    if not isinstance(lookback, timedelta) or lookback < timedelta(0):
+        raise ValueError(f"lookback must be a timedelta of 0 or more, not {lookback!r}")
 
 
 def resolve_window(

@@ -1,6 +1,9 @@
 """
 Every day: yesterday's VerificationSessions to object storage, then into a DuckDB table.
 
+The table holds the sessions as they were when they were exported. `stripe_identity_to_duckdb` brings the later changes
+into the same table.
+
 `STRIPE_IDENTITY_LAKE` says where the objects go (`s3://aws_default@lake`, `gs://…`, `file:///…`),
 `STRIPE_IDENTITY_WAREHOUSE` which DuckDB file holds the table.
 """
@@ -18,22 +21,12 @@ except ImportError:  # before Airflow 3.2
     from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
+from airflow_provider_stripe_identity.schema import ddl, merge
 
 LAKE = os.environ.get("STRIPE_IDENTITY_LAKE", "file:///tmp/stripe_identity")
 WAREHOUSE = os.environ.get("STRIPE_IDENTITY_WAREHOUSE", "/tmp/stripe_identity.duckdb")
 
-# Declared, because DuckDB would otherwise guess the type of metadata from each day's keys.
-COLUMNS = {
-    "id": "VARCHAR",
-    "created": "BIGINT",
-    "livemode": "BOOLEAN",
-    "status": "VARCHAR",
-    "type": "VARCHAR",
-    "client_reference_id": "VARCHAR",
-    "last_error": "STRUCT(code VARCHAR, reason VARCHAR)",
-    "last_verification_report": "VARCHAR",
-    "metadata": "JSON",
-}
+TABLE = "verification_sessions"
 
 
 @dag(
@@ -41,6 +34,7 @@ COLUMNS = {
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
+    max_active_runs=1,  # one process at a time can write a DuckDB file
     tags=["stripe"],
     doc_md=__doc__,
 )
@@ -52,21 +46,15 @@ def stripe_identity_daily():
 
     @task
     def load(exported: dict) -> int:
-        """Replace the window's rows by the exported ones, in one transaction."""
+        """Merge the exported rows by id, in one transaction: a run that is repeated does no harm."""
         import duckdb
 
-        columns = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
-        window = [exported["created_gte"], exported["created_lt"]]
         with duckdb.connect(WAREHOUSE) as warehouse:
             warehouse.begin()
-            warehouse.execute(f"CREATE TABLE IF NOT EXISTS verification_sessions ({columns})")
-            warehouse.execute("DELETE FROM verification_sessions WHERE created >= ? AND created < ?", window)
-            warehouse.read_json(
-                exported["uri"].removeprefix("file://"),
-                format="newline_delimited",
-                columns=COLUMNS,
-                hive_partitioning=False,  # dt= in the path is a name, not a column
-            ).insert_into("verification_sessions")
+            warehouse.execute(ddl("duckdb", TABLE))
+            warehouse.execute(f"CREATE TEMP TABLE staged AS FROM {TABLE} LIMIT 0")
+            warehouse.execute(f"COPY staged FROM '{exported['uri'].removeprefix('file://')}' (FORMAT json)")
+            warehouse.execute(merge("duckdb", TABLE, "staged", as_of=exported["as_of"]))
             warehouse.commit()
         return exported["sessions"]
 

@@ -103,3 +103,12 @@ def run_dag_file(dags_folder: DagsFolder) -> Callable[..., Any]:
         return dag.test(**arguments)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[str]:
+    """The URI of a PostgreSQL server."""
+    from postgres_server import postgres_server
+
+    with postgres_server() as uri:
+        yield uri

@@ -5,15 +5,22 @@ from __future__ import annotations
 import gzip
 import json
 import shutil
+import time
+from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import duckdb
+import psycopg
 import pytest
 
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
+from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
 
 EXAMPLES = Path(__file__).resolve().parents[1] / "dags_examples"
+DAY = 86400
+TODAY = int(time.time()) // DAY * DAY
 JAN_15, JAN_16 = datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 1, 16, tzinfo=UTC)
 #: What JSON, line-based readers and SQL could trip over.
 METADATA = {
@@ -117,3 +124,73 @@ def test_the_accounts_example_exports_each_account_into_its_own_object(server, t
     }
     assert found == {"account=acct_1": 3, "account=acct_2": 5}
     assert {path.parts[-2] for path in tmp_path.rglob("*.jsonl.gz")} == {"dt=2026-01-15"}
+
+
+@pytest.fixture
+def stripe(monkeypatch, tmp_path):
+    """A server whose clock the test sets, from three days ago on, and where the recipes write."""
+    now = SimpleNamespace(now=TODAY - 3 * DAY)
+    with StripeIdentityServer(clock=lambda: now.now) as server:
+        server.at = lambda second: setattr(now, "now", second)
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
+        monkeypatch.setenv("STRIPE_IDENTITY_LAKE", (tmp_path / "lake").as_uri())
+        monkeypatch.setenv("STRIPE_IDENTITY_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
+        yield server
+
+
+def test_the_recipes_make_and_keep_their_tables_equal_to_stripe(stripe, examples, postgres, monkeypatch, tmp_path):
+    monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", postgres)
+    stripe.populate(300, TODAY - 3 * 365 * DAY, TODAY - 60 * DAY)
+    statement = "SELECT id, status, created, redaction IS NOT NULL FROM verification_sessions ORDER BY id"
+
+    def in_stripe(**filters):
+        found = stripe.sessions(**filters)
+        return sorted((one["id"], one["status"], one["created"], one["redaction"] is not None) for one in found)
+
+    def in_postgres():
+        with psycopg.connect(postgres) as warehouse:
+            return warehouse.execute(statement).fetchall()
+
+    def in_duckdb():
+        with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as warehouse:
+            return warehouse.sql(statement).fetchall()
+
+    def run(name, **arguments):
+        return dags[name].test(**arguments)
+
+    def run_daily(end):
+        """A manual run has the day before its logical date as its data interval, as a scheduled one has."""
+        for name in ("stripe_identity_to_duckdb", "stripe_identity_to_postgres"):
+            assert run(name, logical_date=datetime.fromtimestamp(end, UTC)).state == "success"
+
+    dags = examples()
+    recent = [stripe.create_session()["id"] for _ in range(4)]
+    old = [one["id"] for one in stripe.sessions(created={"lt": TODAY - 300 * DAY}, status="verified")]
+    stripe.at(TODAY - 2 * DAY)
+    run_daily(TODAY - 2 * DAY)
+    new = in_stripe(created={"gte": TODAY - 3 * DAY})
+    assert in_duckdb() == in_postgres() == new
+    stripe.verify(recent[0])
+    stripe.redact(recent[1])
+    stripe.redact(old[0])
+
+    # Some months fail; the others come in all the same, and another run completes them.
+    first = datetime.fromtimestamp(TODAY - 3 * 365 * DAY, UTC)
+    today = datetime.fromtimestamp(TODAY, UTC)
+    months = (today.year - first.year) * 12 + today.month - first.month
+    conf = {"first_month": f"{first:%Y-%m}", "months": months}
+    stripe.inject(Fault.status(403))
+    failed = run("stripe_identity_backfill", run_conf=conf)
+    assert failed.state == "failed"
+    states = Counter(str(task.state) for task in failed.get_task_instances())
+    assert states == {"success": 2 + 2 * (months - 1), "failed": 1, "upstream_failed": 1}
+    assert len(new) < len(in_postgres()) < len(in_stripe())
+    assert run("stripe_identity_backfill", run_conf=conf).state == "success"
+    assert [row[0] for row in in_postgres()] == [row[0] for row in in_stripe()]
+
+    stripe.at(TODAY - DAY)
+    run_daily(TODAY - DAY)
+    assert in_postgres() == in_stripe()
+    assert in_duckdb() == sorted(row for row in in_stripe() if row[2] >= TODAY - 3 * DAY or row[0] == old[0])
+    with psycopg.connect(postgres) as warehouse:
+        warehouse.execute("DROP TABLE verification_sessions")

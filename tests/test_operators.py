@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import logging
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -53,7 +54,9 @@ def test_the_windows_sessions_are_in_the_object(server, tmp_path, name):
     server.populate(350, start - 86400, end + 86400)
     for created in (start - 1, start, end - 1, end):
         server.create_session(created=created)
+    began = time.time()
     result = operator(tmp_path / name).execute(DAY)
+    assert 0 <= began - 30 - result.pop("as_of") <= 3, "settle before the first request"
     truth = list(server.sessions(created={"gte": start, "lt": end}))
     assert rows(tmp_path / name) == expected(truth)
     assert [truth[0]["created"], truth[-1]["created"]] == [end - 1, start]

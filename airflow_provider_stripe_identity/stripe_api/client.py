@@ -17,6 +17,7 @@ from requests.auth import AuthBase
 
 from airflow_provider_stripe_identity import __version__
 from airflow_provider_stripe_identity.stripe_api.bounds import MAX_BODY_BYTES, BoundedSession
+from airflow_provider_stripe_identity.stripe_api.clock import StripeClock
 from airflow_provider_stripe_identity.stripe_api.errors import (
     StripeAPIConnectionError,
     StripeAPIError,
@@ -126,6 +127,7 @@ class StripeIdentityClient:
         self._timeout = timeout
         self._max_retries = max_retries
         self.max_concurrency = max_concurrency
+        self.clock = StripeClock()
         self._politeness = Politeness(max_requests_per_second, max_concurrency)
         self._thread = threading.local()
 
@@ -192,6 +194,7 @@ class StripeIdentityClient:
         answer = _decode(body)
         if response.status_code != 200:
             raise error_from_response(request, response.status_code, response.headers, answer)
+        self.clock.heard(response.headers.get("Date"))
         problem = "is not a JSON object" if answer is None else malformed(answer)
         if answer is None or problem:
             raise StripeAPIError(

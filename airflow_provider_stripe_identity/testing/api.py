@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -98,11 +99,21 @@ class Api:
     :param gateway: whether requests need no key
     :param path_prefix: what all paths start with
     :param livemode: whether all objects are live ones
+    :param clock: tells the time in epoch seconds
     """
 
-    def __init__(self, *, api_key: str, gateway: bool, path_prefix: str, livemode: bool) -> None:
+    def __init__(
+        self,
+        *,
+        api_key: str,
+        gateway: bool,
+        path_prefix: str,
+        livemode: bool,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self.api_keys: dict[str, set[str]] = {api_key: set(PERMISSIONS)}
         self.gateway, self.path_prefix, self.livemode = gateway, path_prefix, livemode
+        self._clock = clock
         self.stores: dict[str, Store] = {}
         self.store(OWN_ACCOUNT)
 
@@ -114,7 +125,7 @@ class Api:
         """
         account = account or OWN_ACCOUNT
         if account not in self.stores:
-            self.stores.setdefault(account, Store(account, livemode=self.livemode))
+            self.stores.setdefault(account, Store(account, livemode=self.livemode, clock=self._clock))
         return self.stores[account]
 
     def endpoint(self, request: Request) -> str | None:

@@ -12,11 +12,12 @@ import sys
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
+from email.utils import formatdate
 from http.client import responses
 from http.server import BaseHTTPRequestHandler
 from itertools import count
@@ -67,6 +68,7 @@ class StripeIdentityServer:
     :param latency: seconds that every answer takes
     :param rate_limit: requests a second that each endpoint accepts
     :param concurrency_limit: requests at once that each endpoint accepts
+    :param clock: tells the time in epoch seconds: when changes happen, which events are kept, and `Date`
     """
 
     def __init__(
@@ -81,6 +83,7 @@ class StripeIdentityServer:
         latency: float = 0.0,
         rate_limit: int | None = None,
         concurrency_limit: int | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.api_key, self.host, self.port = api_key, host, port
         self.latency, self.rate_limit, self.concurrency_limit = latency, rate_limit, concurrency_limit
@@ -88,7 +91,8 @@ class StripeIdentityServer:
         self.gzip = True
         #: The last requests, oldest first
         self.requests: deque[RecordedRequest] = deque(maxlen=100_000)
-        self._api = Api(api_key=api_key, gateway=gateway, path_prefix=path_prefix, livemode=livemode)
+        self._api = Api(api_key=api_key, gateway=gateway, path_prefix=path_prefix, livemode=livemode, clock=clock)
+        self._clock = clock
         self._faults = FaultPlan()
         self._limits = _Limits()
         self._stopping = threading.Event()
@@ -373,6 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
         content_type, body = response.content()
         headers: dict[str, str | None] = {
             "Content-Type": content_type,
+            "Date": formatdate(self.server.owner._clock(), usegmt=True),
             "Request-Id": f"req_{next(self._request_ids):014x}",
         }
         if self.server.owner.gzip and "gzip" in self.headers.get("Accept-Encoding", ""):

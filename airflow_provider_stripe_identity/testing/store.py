@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from bisect import bisect_left, insort
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
 from heapq import merge
 from itertools import islice
@@ -136,11 +136,13 @@ class Store:
 
     :param account: the account's id
     :param livemode: whether its objects are live ones
+    :param clock: tells the time in epoch seconds
     """
 
-    def __init__(self, account: str, *, livemode: bool) -> None:
+    def __init__(self, account: str, *, livemode: bool, clock: Callable[[], float] = time.time) -> None:
         self.account, self.livemode = account, livemode
-        self.created = int(time.time())
+        self._clock = clock
+        self.created = int(clock())
         self._lock = threading.RLock()
         self._ids = 0
         self._populations: list[Population] = []
@@ -200,7 +202,7 @@ class Store:
         self, kind: str, wanted: dict[str, Any], low: Key, high: Key, newest_first: bool
     ) -> Iterator[tuple[Key, Json]]:
         if kind == "event":
-            low = max(low, (time.time() - EVENTS_ARE_KEPT,))
+            low = max(low, (self._clock() - EVENTS_ARE_KEPT,))
 
         def places(stream: _Stream) -> Iterator[tuple[Key, _Stream, int]]:
             everything = range(len(stream))
@@ -228,7 +230,7 @@ class Store:
                 i = stream.find(object_id)
                 if i is not None:
                     key, item = stream.key(i), self._current(kind, stream.item(i))
-                    gone = kind == "event" and key[0] < time.time() - EVENTS_ARE_KEPT
+                    gone = kind == "event" and key[0] < self._clock() - EVENTS_ARE_KEPT
                     return None if gone else (key, item)
         return None
 
@@ -294,7 +296,7 @@ class Store:
         _refuse_immutable(fields)
         with self._lock:
             session_id = self._new_id("vs")
-            now = int(time.time()) if created is None else created
+            now = int(self._clock()) if created is None else created
             session: Json = {
                 "id": session_id,
                 "object": "identity.verification_session",
@@ -373,7 +375,7 @@ class Store:
             return self._change(session, None, {"redaction": {"status": status}})
 
     def _change(self, session: Json, happened: str | None, fields: Json, now: int | None = None) -> Json:
-        now = int(time.time()) if now is None else now
+        now = int(self._clock()) if now is None else now
         session = session | self._consequences(session, happened) | fields
         if "verified_outputs" in session:  # not part of a session until it is expanded
             self._outputs[session["id"]] = session.pop("verified_outputs")
