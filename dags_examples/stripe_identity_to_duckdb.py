@@ -16,7 +16,12 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from airflow.sdk import CronDataIntervalTimetable, dag, task
+from airflow.sdk import dag, task
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_stripe_identity.operators import StripeIdentityChangesToObjectStorageOperator
 from airflow_provider_stripe_identity.schema import ddl, merge

@@ -37,6 +37,10 @@ except ImportError:  # before Airflow 3.2
 
 shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
 cli_of_providers = pytest.mark.skipif(Version("3.2") > AIRFLOW, reason="providers have commands since Airflow 3.2")
+postgres_hook_with_psycopg_3 = pytest.mark.skipif(
+    Version("2") > Version(version("sqlalchemy")),
+    reason="Airflow's PostgresHook takes psycopg 3 with SQLAlchemy 2 only, which Airflow 3.0 does not have",
+)
 reschedule_in_dag_test = pytest.mark.skipif(
     Version("3.1") > AIRFLOW, reason="dag.test() of Airflow 3.0 fails any sensor that is rescheduled twice"
 )
@@ -52,6 +56,7 @@ __all__ = [
     "HookLineageCollector",
     "TaskDeferred",
     "cli_of_providers",
+    "postgres_hook_with_psycopg_3",
     "reschedule_in_dag_test",
     "shared_polling",
 ]

@@ -8,7 +8,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow_versions import AirflowFailException
 
 from airflow_provider_stripe_identity import changed_sessions
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, EVENT_COLUMNS

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import duckdb
 import psycopg
 import pytest
+from airflow_versions import postgres_hook_with_psycopg_3
 
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
@@ -138,6 +139,7 @@ def stripe(monkeypatch, tmp_path):
         yield server
 
 
+@postgres_hook_with_psycopg_3
 def test_the_recipes_make_and_keep_their_tables_equal_to_stripe(stripe, examples, postgres, monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", postgres)
     stripe.populate(300, TODAY - 3 * 365 * DAY, TODAY - 60 * DAY)

@@ -129,8 +129,8 @@ def test_python(block, lake, tmp_path, monkeypatch, run_dag_file):
         return
     if Version("3.2") > AIRFLOW:  # as the table of versions says
         block = block.replace(
-            "from airflow.sdk import CronDataIntervalTimetable, DAG",
-            "from airflow.sdk import DAG\nfrom airflow.timetables.interval import CronDataIntervalTimetable",
+            "from airflow.sdk import CronDataIntervalTimetable, ",
+            "from airflow.timetables.interval import CronDataIntervalTimetable\nfrom airflow.sdk import ",
         )
     run = run_dag_file(block, logical_date=YESTERDAY + timedelta(days=1))
     assert run.state == "success"

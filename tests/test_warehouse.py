@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 import psycopg
 import pytest
+from airflow_versions import postgres_hook_with_psycopg_3
 from hypothesis import Phase, event, given, settings
 from hypothesis import strategies as st
 from psycopg.rows import dict_row
@@ -23,6 +24,8 @@ from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 from airflow_provider_stripe_identity.schema import columns
 from airflow_provider_stripe_identity.testing import StripeError, StripeIdentityServer
+
+pytestmark = postgres_hook_with_psycopg_3
 
 DAY = 86400
 DAYS = 28

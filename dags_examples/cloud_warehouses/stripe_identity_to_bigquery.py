@@ -10,7 +10,12 @@ from __future__ import annotations
 from datetime import datetime
 
 from airflow.providers.google.cloud.operators.bigquery import BigQueryInsertJobOperator
-from airflow.sdk import CronDataIntervalTimetable, dag
+from airflow.sdk import dag
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_stripe_identity.operators import StripeIdentityChangesToObjectStorageOperator
 from airflow_provider_stripe_identity.schema import ddl, merge

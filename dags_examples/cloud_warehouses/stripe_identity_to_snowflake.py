@@ -12,7 +12,12 @@ from datetime import datetime
 
 from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
 from airflow.providers.snowflake.transfers.copy_into_snowflake import CopyFromExternalStageToSnowflakeOperator
-from airflow.sdk import CronDataIntervalTimetable, dag
+from airflow.sdk import dag
+
+try:
+    from airflow.sdk import CronDataIntervalTimetable
+except ImportError:  # before Airflow 3.2
+    from airflow.timetables.interval import CronDataIntervalTimetable
 
 from airflow_provider_stripe_identity.operators import StripeIdentityChangesToObjectStorageOperator
 from airflow_provider_stripe_identity.schema import ddl, merge

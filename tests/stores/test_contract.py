@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowFailException
+from airflow_versions import AirflowFailException
 from conftest import MAY_1, connect
 from object_stores import S3, SECRET, STORES
 
