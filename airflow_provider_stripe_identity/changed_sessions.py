@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 from airflow_provider_stripe_identity.progress import with_progress
+from airflow_provider_stripe_identity.stripe_api.errors import scrub
 from airflow_provider_stripe_identity.stripe_api.parameters import EVENT_TYPES
 from airflow_provider_stripe_identity.windows import Window
 
@@ -44,12 +45,13 @@ def changed_sessions(hook: StripeIdentityHook, window: Window, *, check_version:
         if session["id"] in seen:
             continue
         seen.add(session["id"])
-        if check_version and event["api_version"] not in (version, *other_versions):
-            other_versions.add(event["api_version"])
+        written_in = str(event.get("api_version"))
+        if check_version and written_in not in (version, *other_versions):
+            other_versions.add(written_in)
             log.warning(
                 "Stripe wrote these events in API version %s, the connection reads version %s: fields may differ. "
                 "With refetch=True every session is read in the connection's version",
-                event["api_version"],
+                scrub(written_in),
                 version,
             )
         yield session | {

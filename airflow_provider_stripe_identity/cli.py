@@ -13,6 +13,8 @@ from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg, 
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
+from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
+from airflow_provider_stripe_identity.schema import DIALECTS, ddl, json_schema
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
 from airflow_provider_stripe_identity.testing.__main__ import OPTIONS as EMULATOR_OPTIONS
 from airflow_provider_stripe_identity.testing.__main__ import serve
@@ -29,6 +31,7 @@ TEXT_PARAMETERS = (
     "starting_after",
     "ending_before",
 )
+JSON_SCHEMA = "json-schema"
 COMPARISONS = {"gt": "after", "gte": "at or after", "lt": "before", "lte": "at or before"}
 
 
@@ -60,6 +63,11 @@ def get_commands() -> list[CLICommand]:
         choices=("curl", "hook", "dag"),
         help="send nothing: print the request as something to paste, without the key",
     )
+    table = (
+        Arg(("--dialect",), choices=(*DIALECTS, JSON_SCHEMA), required=True, help="the warehouse's SQL"),
+        Arg(("--table",), default="verification_sessions", help="its name (default: %(default)s)"),
+        Arg(("--fields",), nargs="+", metavar="FIELD", help="the operator's fields"),
+    )
     return [
         GroupCommand(
             name="stripe-identity",
@@ -70,6 +78,7 @@ def get_commands() -> list[CLICommand]:
                     "get", "Show a VerificationSession", get_session, (Arg(("id",), metavar="ID"), expand, *shown)
                 ),
                 ActionCommand("check", "Test the connection", check, (conn_id, ARG_VERBOSE)),
+                ActionCommand("ddl", "Print the statement that creates a table of the rows", print_ddl, table),
                 ActionCommand(
                     "emulator",
                     "Serve a generated Stripe account on this machine",
@@ -115,6 +124,16 @@ def check(args: Namespace) -> None:
     if not works:
         raise SystemExit(message)
     print(message)
+
+
+def print_ddl(args: Namespace) -> None:
+    """Print what describes a table of the rows in a warehouse."""
+    fields = args.fields or DEFAULT_FIELDS
+    with _errors_end_the_command():
+        if args.dialect == JSON_SCHEMA:
+            print(json.dumps(json_schema(fields=fields), indent=2))
+        else:
+            print(ddl(args.dialect, args.table, fields=fields), end="")
 
 
 def _flag(name: str) -> str:
@@ -170,8 +189,6 @@ def _snippet(args: Namespace, hook: StripeIdentityHook, parameters: dict[str, An
 
 
 def _print(sessions: Iterable[dict[str, Any]], args: Namespace, *, expand: Iterable[str]) -> None:
-    from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
-
     fields = args.fields or (DEFAULT_FIELDS if args.output in ("json", "yaml") else TABLE_FIELDS)
     lines = JsonLines(fields, expand=list(expand))
     rows = [lines.row(session) for session in sessions]

@@ -56,6 +56,16 @@ def openlineage(result: dict[str, Any], columns: Iterable[str]) -> OperatorLinea
     )
     from airflow.providers.openlineage.extractors import OperatorLineage
 
+    from airflow_provider_stripe_identity.schema import COLUMNS
+
+    known = {column.name: column for column in COLUMNS}
+
+    def field(name: str) -> SchemaDatasetFacetFields:
+        column = known.get(name)
+        return SchemaDatasetFacetFields(
+            name=name, type=column and column.type, description=column and column.description
+        )
+
     # https://openlineage.io/docs/spec/naming: the bucket is the namespace, the key the name.
     url = urlsplit(result["uri"])
     namespace = f"{url.scheme}://{url.netloc}" if url.netloc else url.scheme
@@ -66,7 +76,7 @@ def openlineage(result: dict[str, Any], columns: Iterable[str]) -> OperatorLinea
             OutputDataset(
                 namespace=namespace,
                 name=name,
-                facets={"schema": SchemaDatasetFacet([SchemaDatasetFacetFields(name=column) for column in columns])},
+                facets={"schema": SchemaDatasetFacet([field(name) for name in columns])},
                 outputFacets={
                     "outputStatistics": OutputStatisticsOutputDatasetFacet(
                         rowCount=result["sessions"], size=result["bytes"], fileCount=1

@@ -195,7 +195,7 @@ def test_snapshots_in_another_api_version_are_named_once(server, changes, monkey
 
 def test_a_window_of_which_stripe_has_dropped_events_fails_at_once_with_the_advice(server, changes):
     days = timedelta(days=30, seconds=5)
-    start = datetime.fromtimestamp(NOW, UTC) - days
+    start = datetime.now(UTC) - days
     with pytest.raises(AirflowFailException, match=r"more than 30 days ago.*created_gte and created_lt.*lookback"):
         changes(created_gte=start, created_lt=start + timedelta(days=1))
     assert len(server.requests) == 0

@@ -13,6 +13,7 @@ import pytest
 import yaml
 from airflow_versions import cli_of_providers
 
+from airflow_provider_stripe_identity.schema import DIALECTS, ddl, json_schema
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
@@ -151,6 +152,19 @@ def test_check_says_what_works_and_what_does_not(run, monkeypatch):
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", json.dumps(connection))
         with pytest.raises(SystemExit, match="key"):
             run("check")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_ddl_is_that_of_the_schema(run, dialect):
+    assert run(f"ddl --dialect {dialect}") == ddl(dialect, "verification_sessions")
+    shown = run(f"ddl --dialect {dialect} --table raw.sessions --fields id status verified_outputs")
+    assert shown == ddl(dialect, "raw.sessions", fields=["id", "status", "verified_outputs"])
+    with pytest.raises(SystemExit, match="client_secret"):
+        run(f"ddl --dialect {dialect} --fields id client_secret")
+
+
+def test_what_is_no_warehouse_takes_the_json_schema(run):
+    assert json.loads(run("ddl --dialect json-schema")) == json_schema()
 
 
 # Snippets

@@ -50,7 +50,11 @@ def test_openlineage_has_the_rows_the_bytes_and_the_columns(server, tmp_path):
     assert (statistics.rowCount, statistics.size) == (30, path.stat().st_size)
     assert len(gzip.decompress(path.read_bytes()).splitlines()) == 30
     schema: SchemaDatasetFacet = written.facets["schema"]
-    assert [field.name for field in schema.fields] == ["id", "status", "_exported_at"]
+    assert [(field.name, field.type) for field in schema.fields] == [
+        ("id", "text"),
+        ("status", "text"),
+        ("_exported_at", None),
+    ]
 
 
 @pytest.mark.parametrize(

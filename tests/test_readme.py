@@ -103,7 +103,11 @@ def test_the_command_line(line, server, capsys):
         assert args.sessions == 1000
         return
     args.func(args)
-    shown = {"check": "Connected", "curl": "client_reference_id=user_123"}
+    shown = {
+        "check": "Connected",
+        "curl": "client_reference_id=user_123",
+        "raw.verification_sessions": "CREATE TABLE IF NOT EXISTS raw.verification_sessions",
+    }
     assert shown.get(line.split()[-1], session["id"]) in capsys.readouterr().out
 
 
