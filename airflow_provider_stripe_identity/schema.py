@@ -155,7 +155,8 @@ def merge(
     :param dialect: one of :data:`DIALECTS`
     :param table: made by :func:`ddl`
     :param staged: the object's rows, each id once: a table of the same columns (for Redshift), or any query in brackets
-    :param as_of: ``as_of`` of the operator's result, a number, None or text: a template or a parameter in SQL
+    :param as_of: ``as_of`` of the result of the task that wrote the object: a number, None, or text that is a template
+        or a parameter in SQL. A task that writes the same object again must have the same ``refetch``
     :param fields: the operator's ``fields``
     :raises ValueError: naming the argument
     """

@@ -148,13 +148,17 @@ how = st.fixed_dictionaries({"meanwhile": st.lists(deeds, max_size=2), "merged_l
 
 @st.composite
 def months(draw):
-    """What happens in a month and which runs there are, in their order; the days that are run again after it."""
+    """
+    What happens in a month and which runs there are, in their order; the days that are run again after it; whether all
+    runs refetch; whether some days are lost.
+    """
     story = [(at, "happens", deed) for at, deed in draw(st.lists(st.tuples(seconds, deeds), min_size=4, max_size=30))]
     days = {(at - MONTH) // DAY for at, *_ in story}
+    refetch = draw(st.booleans())
     for day in sorted(days):
         end = MONTH + (day + 1) * DAY
         for delay in draw(st.lists(st.sampled_from([0, 1, DAY // 2, DAY, 9 * DAY]), max_size=2)):
-            run = draw(how) | {"start": end - DAY, "refetch": draw(st.booleans())}
+            run = draw(how) | {"start": end - DAY, "refetch": refetch}
             story.append((end + int(run["settle"].total_seconds()) + delay, "changes", run))
     for at in draw(st.lists(seconds, max_size=4)):
         run = draw(how) | {"start": MONTH}
@@ -162,14 +166,14 @@ def months(draw):
     story = [step for step in draw(st.permutations(story)) if MONTH + 30 < step[0] < MONTH + DAYS * DAY]
     # What happens while a run reads belongs to the day of the run, which may have none of its own.
     days |= {(at - MONTH) // DAY for at, *_ in story}
-    return sorted(story, key=lambda step: step[0]), draw(st.permutations(sorted(days))), draw(st.booleans())
+    return sorted(story, key=lambda step: step[0]), draw(st.permutations(sorted(days))), refetch, draw(st.booleans())
 
 
 @given(months())
 @settings(max_examples=40, deadline=None, phases=set(Phase) - {Phase.explain})
 @pytest.mark.timeout(600)  # for the search of the smallest month, when one fails
 def test_after_any_month_the_tables_equal_stripe(recipes, month):
-    story, days, lost = month
+    story, days, refetch, lost = month
     recipes.begin()
     late = []
     with Stripe() as server, pytest.MonkeyPatch.context() as patch:
@@ -196,7 +200,7 @@ def test_after_any_month_the_tables_equal_stripe(recipes, month):
                 recipes.merge(recipes.export(start, start + 7 * DAY))
             days = days[: len(days) // 2]
         for day in days:
-            recipes.merge(recipes.changes(MONTH + day * DAY))
+            recipes.merge(recipes.changes(MONTH + day * DAY, refetch=refetch))
         for written in late:
             recipes.merge(written)
         for table in recipes.tables():
