@@ -109,7 +109,7 @@ class _ToObjectStorageOperator(BaseOperator):
             wait_until_settled(window, self.settle)
         uri = clean_uri(destination)
         began = time.monotonic()
-        self.log.info("Exporting %s to %s", window, uri)
+        self.log.info("Exporting VerificationSessions of %s to %s", window, uri)
         with (
             permanent_errors_fail_the_task(),
             tempfile.TemporaryFile() as spool,  # without a name: nothing stays behind, even after SIGKILL

@@ -302,8 +302,20 @@ class AirflowStack:
     # REST
 
     def request(self, method: str, path: str, **kwargs: Any) -> requests.Response:
-        """Send a request to the REST API; `path` is what follows ``/api/v2/``."""
-        response = self._http.request(method, f"{self.url}/api/v2/{path.lstrip('/')}", timeout=60, **kwargs)
+        """Send a request to the REST API; `path` is what follows ``/api/v2/``.
+
+        On SQLite a request that meets another may fail, undone; it is sent again.
+        """
+        url = f"{self.url}/api/v2/{path.lstrip('/')}"
+
+        def answer() -> requests.Response | None:
+            response = self._http.request(method, url, timeout=60, **kwargs)
+            is_locked = response.status_code >= 500 and "Database error" in response.text
+            return None if is_locked else response
+
+        response: requests.Response = self.until(
+            lambda: [found] if (found := answer()) is not None else None, 60, f"the database takes {method} {path}"
+        )[0]
         if not response.ok:
             message = f"{method} {path}: {response.status_code} {response.text}"
             raise requests.HTTPError(message, response=response)
