@@ -67,10 +67,10 @@ test-warehouses: .venv-warehouses/.installed .venv-fakesnow/.installed
 	.venv-warehouses/bin/pip install --quiet --constraint constraints-warehouses.txt --editable . --group warehouses
 	touch $@
 
-.venv-fakesnow/.installed: pyproject.toml
+.venv-fakesnow/.installed: pyproject.toml constraints-fakesnow.txt
 	$(PYTHON) -m venv .venv-fakesnow
-	.venv-fakesnow/bin/pip install --quiet --constraint constraints.txt --upgrade pip
-	.venv-fakesnow/bin/pip install --quiet --group fakesnow
+	.venv-fakesnow/bin/pip install --quiet --constraint constraints-fakesnow.txt --upgrade pip
+	.venv-fakesnow/bin/pip install --quiet --constraint constraints-fakesnow.txt --group fakesnow
 	.venv-fakesnow/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
