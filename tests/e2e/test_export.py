@@ -260,6 +260,40 @@ def test_explicit_bounds_win(airflow: AirflowStack, check_export: Check) -> None
     check_export("explicit_bounds", run_id, TODAY - timedelta(days=6, hours=-1), TODAY)
 
 
+def test_a_task_marked_as_failed_leaves_the_old_object(
+    airflow: AirflowStack, server: StripeIdentityServer, lake: Path, check_export: Check
+) -> None:
+    """Airflow terminates its process, which is reading the list."""
+    since = TODAY - 6 * DAY
+    run_id = airflow.trigger("explicit_bounds", conf={"since": since.isoformat()}, run_id="marked")
+    check_export("explicit_bounds", run_id, since, TODAY)
+    object_ = lake / "explicit_bounds" / "marked.jsonl"
+    old = object_.read_bytes()
+    server.create_session(created=since)
+
+    clear = {"dag_run_id": run_id, "only_failed": False, "dry_run": False}
+    before = len(server.requests)
+    server.latency = 30
+    try:
+        airflow.post("dags/explicit_bounds/clearTaskInstances", clear)
+        airflow.until(lambda: len(server.requests) > before, 60, "the export reads")
+        airflow.patch(f"dags/explicit_bounds/dagRuns/{run_id}/taskInstances/export", {"new_state": "failed"})
+
+        def terminated() -> bool:
+            return "Terminating process" in airflow.task_log("explicit_bounds", run_id, "export", try_number=2)
+
+        airflow.until(terminated, 60, "the process is told to end")
+    finally:
+        server.latency = 0
+    assert airflow.wait("explicit_bounds", run_id) == "failed"
+    assert object_.read_bytes() == old
+    assert not list(object_.parent.glob(".*"))
+
+    airflow.post("dags/explicit_bounds/clearTaskInstances", clear)
+    check_export("explicit_bounds", run_id, since, TODAY)
+    assert object_.read_bytes() != old
+
+
 def test_manual_run_without_a_date_ends_when_it_was_due(
     airflow: AirflowStack, server: StripeIdentityServer, check_export: Check
 ) -> None:
