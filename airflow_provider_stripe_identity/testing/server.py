@@ -377,7 +377,7 @@ class _Handler(BaseHTTPRequestHandler):
         content_type, body = response.content()
         headers: dict[str, str | None] = {
             "Content-Type": content_type,
-            "Date": formatdate(self.server.owner._clock(), usegmt=True),
+            "Date": formatdate(int(self.server.owner._clock()), usegmt=True),
             "Request-Id": f"req_{next(self._request_ids):014x}",
         }
         if self.server.owner.gzip and "gzip" in self.headers.get("Accept-Encoding", ""):

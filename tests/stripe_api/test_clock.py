@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from email.utils import formatdate
 from types import SimpleNamespace
@@ -33,11 +34,11 @@ def test_it_is_never_told_later_than_it_is(ahead, wrong, answers, moment):
         patch.setattr(clock_module, "time", times)
         for pause, until_dated, until_here in answers:
             now += pause + until_dated
-            date = formatdate(now + ahead, usegmt=True)
+            date = formatdate(math.floor(now + ahead), usegmt=True)  # it would round to microseconds, and so up
             now += until_here
             clock.heard(date)
         told = clock.at(moment)
-        assert told <= moment + ahead
+        assert told <= moment + ahead + 1e-6, "but for what floats of this size round"
         assert told >= moment + ahead - 2 - min(until_here for *_, until_here in answers)
 
 
