@@ -9,15 +9,22 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.cli.cli_config import ARG_OUTPUT, ARG_VERBOSE, ActionCommand, Arg, CLICommand, GroupCommand
+from airflow.cli.cli_config import (
+    ARG_OUTPUT,
+    ARG_VERBOSE,
+    ActionCommand,
+    Arg,
+    CLICommand,
+    GroupCommand,
+    lazy_load_command,
+)
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
+from airflow_provider_stripe_identity import emulator_options
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
 from airflow_provider_stripe_identity.schema import DIALECTS, ddl, json_schema
 from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
-from airflow_provider_stripe_identity.testing.__main__ import OPTIONS as EMULATOR_OPTIONS
-from airflow_provider_stripe_identity.testing.__main__ import serve
 
 if TYPE_CHECKING:
     from airflow_provider_stripe_identity.hooks import StripeIdentityHook
@@ -82,8 +89,8 @@ def get_commands() -> list[CLICommand]:
                 ActionCommand(
                     "emulator",
                     "Serve a generated Stripe account on this machine",
-                    serve,
-                    [Arg((flag,), **settings) for flag, settings in EMULATOR_OPTIONS.items()],
+                    lazy_load_command("airflow_provider_stripe_identity.testing.__main__.serve"),
+                    [Arg((flag,), **settings) for flag, settings in emulator_options.OPTIONS.items()],
                 ),
             ],
         )

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import requests
 import yaml
 from airflow_versions import cli_of_providers
 
@@ -165,6 +167,30 @@ def test_ddl_is_that_of_the_schema(run, dialect):
 
 def test_what_is_no_warehouse_takes_the_json_schema(run):
     assert json.loads(run("ddl --dialect json-schema")) == json_schema()
+
+
+def test_the_emulator_serves_until_it_is_told_to_stop():
+    command = [sys.executable, "-m", "airflow", "stripe-identity", "emulator", "--port", "0", "--sessions", "25"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            url = next(line.strip() for line in process.stdout if line.startswith("http://"))
+            with requests.Session() as session:
+                session.trust_env = False
+                page = session.get(f"{url}/v1/identity/verification_sessions?limit=100", auth=("sk_test_embedded", ""))
+            assert len(page.json()["data"]) == 25
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+
+
+def test_no_command_pays_for_the_emulator():
+    """Airflow loads the commands of every provider whenever it is called."""
+    code = (
+        "import sys, airflow_provider_stripe_identity.cli as cli\ncli.get_commands()\n"
+        "sys.exit('airflow_provider_stripe_identity.testing' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 # Snippets

@@ -7,23 +7,10 @@ import shlex
 import signal
 import threading
 from datetime import UTC, datetime, timedelta
-from typing import Any
+
+from airflow_provider_stripe_identity.emulator_options import OPTIONS
 
 from .server import StripeIdentityServer
-
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--host": {"default": "127.0.0.1", "help": "address to listen on (default: %(default)s)"},
-    "--port": {"type": int, "default": 8042, "help": "0: any that is free (default: %(default)s)"},
-    "--sessions": {"type": int, "default": 10_000, "help": "how many sessions to generate (default: %(default)s)"},
-    "--days": {"type": float, "default": 1, "help": "over how many days they are spread (default: %(default)s)"},
-    "--end": {"type": datetime.fromisoformat, "help": "end of these days, ISO 8601; by default now"},
-    "--seed": {"type": int, "default": 0, "help": "another seed, other sessions"},
-    "--api-key": {"default": "sk_test_embedded", "help": "the key to accept (default: %(default)s)"},
-    "--latency": {"type": float, "default": 0.0, "help": "seconds that every answer takes"},
-    "--rate-limit": {"type": int, "help": "requests a second that each endpoint accepts"},
-    "--path-prefix": {"default": "", "help": "what all paths start with"},
-    "--gateway": {"action": "store_true", "help": "need no key"},
-}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -45,7 +32,7 @@ def serve(args: argparse.Namespace) -> None:
     """
     Serve until SIGINT or SIGTERM.
 
-    :param args: what :data:`OPTIONS` say
+    :param args: what :data:`~airflow_provider_stripe_identity.emulator_options.OPTIONS` say
     """
     end = args.end or datetime.now(UTC)
     if end.tzinfo is None:
