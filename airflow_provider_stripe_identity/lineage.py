@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from airflow_provider_stripe_identity.airflow_names import get_hook_lineage_collector
+
 if TYPE_CHECKING:
     from airflow.providers.openlineage.extractors import OperatorLineage
     from airflow.sdk import Context
@@ -17,8 +19,6 @@ SOURCE = "stripe://identity/verification_sessions"
 
 def report_hook_lineage(hook: StripeIdentityHook, uri: str) -> None:
     """Tell Airflow's collector which object was written, for whatever reads it."""
-    from airflow_provider_stripe_identity.airflow_names import get_hook_lineage_collector
-
     collector = get_hook_lineage_collector()
     collector.add_input_asset(context=hook, uri=SOURCE)
     collector.add_output_asset(context=hook, uri=uri)

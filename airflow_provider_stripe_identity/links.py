@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode
 
 from airflow.sdk import BaseOperatorLink
 
 if TYPE_CHECKING:
-    from airflow.sdk import BaseOperator
     from airflow.sdk.types import TaskInstanceKey
 
     from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
@@ -17,21 +16,15 @@ if TYPE_CHECKING:
 DASHBOARD = "https://dashboard.stripe.com"
 
 
-class HasDashboardUrl(Protocol):
-    """An operator that knows what it has read."""
-
-    def dashboard_url(self) -> str:
-        """Return where the Dashboard shows it; empty as long as nothing was read."""
-
-
 class StripeDashboardLink(BaseOperatorLink):
     """What the task has read, in the Stripe Dashboard. Airflow asks for it on the worker, when the task ends."""
 
     name = "Stripe Dashboard"
 
-    def get_link(self, operator: BaseOperator, *, ti_key: TaskInstanceKey) -> str:
+    def get_link(self, operator: Any, *, ti_key: TaskInstanceKey) -> str:
         """Return the address, empty as long as nothing was read."""
-        return cast("HasDashboardUrl", operator).dashboard_url()
+        url: str = operator.dashboard_url()
+        return url
 
 
 def dashboard_url(

@@ -60,6 +60,7 @@ class _ToObjectStorageOperator(BaseOperator):
     template_fields_renderers: ClassVar[dict[str, str]] = {"extra_columns": "json"}
     ui_color = "#e6e4ff"
     operator_extra_links = (StripeDashboardLink(),)
+    _event_columns: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -103,7 +104,12 @@ class _ToObjectStorageOperator(BaseOperator):
         """Export the run's window."""
         with wrong_arguments_fail_the_task():
             window = self._window(context)
-            lines = self._lines()
+            lines = JsonLines(
+                self.fields,
+                expand=self._expand(),
+                event_columns=self._event_columns,
+                extra_columns=self.extra_columns,
+            )
             destination = open_destination(self.destination, self.destination_conn_id)
             sessions = self._sessions(window)
             wait_until_settled(window, self.settle)
@@ -157,10 +163,6 @@ class _ToObjectStorageOperator(BaseOperator):
 
     def _window(self, context: Context) -> Window:
         return resolve_window(context, created_gte=self.created_gte, created_lt=self.created_lt, window=self.window)
-
-    def _lines(self) -> JsonLines:
-        """Return what makes the rows."""
-        return JsonLines(self.fields, expand=self._expand(), extra_columns=self.extra_columns)
 
     def _expand(self) -> tuple[str, ...]:
         """Stripe sends ``verified_outputs`` only when it is expanded, so naming the field asks for that."""
@@ -301,14 +303,13 @@ class StripeIdentityChangesToObjectStorageOperator(_ToObjectStorageOperator):
         ``newest`` the creation of the sessions; ``as_of`` is None without ``refetch``: each row is as of its own event
     """
 
+    _event_columns = True
+
     def __init__(self, *, refetch: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not refetch and (expand := self._expand()):
             raise ValueError(f"expand: events hold nothing expanded ({', '.join(expand)}); set refetch=True")
         self.refetch = refetch
-
-    def _lines(self) -> JsonLines:
-        return JsonLines(self.fields, expand=self._expand(), event_columns=True, extra_columns=self.extra_columns)
 
     def _sessions(self, window: Window) -> Iterable[dict[str, Any]]:
         check_events_are_kept(window, time.time())

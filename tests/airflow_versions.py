@@ -1,4 +1,4 @@
-"""What the tests use of Airflow that has another name, or is not there, on some of the supported versions."""
+"""What only the tests use of Airflow that has another name, or is not there, on some of the supported versions."""
 
 from __future__ import annotations
 
@@ -15,24 +15,10 @@ except ImportError:  # before Airflow 3.2
     from airflow.models.dagbag import DagBag
 
 try:
-    from airflow.sdk.exceptions import (
-        AirflowFailException,
-        AirflowRescheduleException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        AirflowTaskTimeout,
-        TaskDeferred,
-    )
+    from airflow.sdk.exceptions import TaskDeferred
     from airflow.sdk.lineage import HookLineageCollector
 except ImportError:  # before Airflow 3.2
-    from airflow.exceptions import (
-        AirflowFailException,
-        AirflowRescheduleException,
-        AirflowSensorTimeout,
-        AirflowSkipException,
-        AirflowTaskTimeout,
-        TaskDeferred,
-    )
+    from airflow.exceptions import TaskDeferred
     from airflow.lineage.hook import HookLineageCollector
 
 shared_polling = pytest.mark.skipif(Version("3.3") > AIRFLOW, reason="triggers share a poll since Airflow 3.3")
@@ -47,11 +33,6 @@ reschedule_in_dag_test = pytest.mark.skipif(
 
 __all__ = [
     "AIRFLOW",
-    "AirflowFailException",
-    "AirflowRescheduleException",
-    "AirflowSensorTimeout",
-    "AirflowSkipException",
-    "AirflowTaskTimeout",
     "DagBag",
     "HookLineageCollector",
     "TaskDeferred",

@@ -8,9 +8,9 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow_versions import AirflowFailException
 
 from airflow_provider_stripe_identity import changed_sessions
+from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, EVENT_COLUMNS
 from airflow_provider_stripe_identity.operators import (
     StripeIdentityChangesToObjectStorageOperator,

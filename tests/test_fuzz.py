@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_versions import AirflowFailException
 from hostile_server import HostileServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 from airflow_provider_stripe_identity.changes import ChangeStream, EventCursor
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator

@@ -10,7 +10,7 @@ from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacet
 from airflow.sdk import Asset, AssetAlias
 from airflow_versions import HookLineageCollector
 
-from airflow_provider_stripe_identity import airflow_names
+from airflow_provider_stripe_identity import lineage as lineage_module
 from airflow_provider_stripe_identity.lineage import openlineage
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 
@@ -26,7 +26,7 @@ def export(path, **arguments) -> StripeIdentityToObjectStorageOperator:
 def test_hook_lineage_has_the_object_and_where_it_comes_from(server, tmp_path, monkeypatch):
     # Without a plugin that reads it, Airflow's own collector keeps nothing.
     collector = HookLineageCollector()
-    monkeypatch.setattr(airflow_names, "get_hook_lineage_collector", lambda: collector)
+    monkeypatch.setattr(lineage_module, "get_hook_lineage_collector", lambda: collector)
     operator = export(tmp_path / "x.jsonl")
     operator.execute({})
     collected = collector.collected_assets

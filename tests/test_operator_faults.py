@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from airflow_versions import AirflowFailException
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 from airflow_provider_stripe_identity.stripe_api import (

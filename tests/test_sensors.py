@@ -8,16 +8,15 @@ from datetime import datetime, timedelta
 from types import SimpleNamespace
 
 import pytest
-from airflow_versions import (
+from airflow_versions import TaskDeferred, reschedule_in_dag_test
+
+from airflow_provider_stripe_identity.airflow_names import (
     AirflowFailException,
     AirflowRescheduleException,
     AirflowSensorTimeout,
     AirflowSkipException,
     AirflowTaskTimeout,
-    TaskDeferred,
-    reschedule_in_dag_test,
 )
-
 from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
 from airflow_provider_stripe_identity.testing import Fault
 

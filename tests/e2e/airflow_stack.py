@@ -308,14 +308,12 @@ class AirflowStack:
         """
         url = f"{self.url}/api/v2/{path.lstrip('/')}"
 
-        def answer() -> requests.Response | None:
+        def answers() -> list[requests.Response]:
             response = self._http.request(method, url, timeout=60, **kwargs)
             is_locked = response.status_code >= 500 and "Database error" in response.text
-            return None if is_locked else response
+            return [] if is_locked else [response]
 
-        response: requests.Response = self.until(
-            lambda: [found] if (found := answer()) is not None else None, 60, f"the database takes {method} {path}"
-        )[0]
+        (response,) = self.until(answers, 60, f"the database takes {method} {path}")
         if not response.ok:
             message = f"{method} {path}: {response.status_code} {response.text}"
             raise requests.HTTPError(message, response=response)

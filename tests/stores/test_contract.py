@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 from airflow.sdk import Connection
-from airflow_versions import AirflowFailException
 from conftest import MAY_1, connect
 from object_stores import S3, SECRET, STORES
+
+from airflow_provider_stripe_identity.airflow_names import AirflowFailException
 
 ROOT = Path(__file__).resolve().parents[2]
 REMOTE = [name for name in STORES if name != "local"]
