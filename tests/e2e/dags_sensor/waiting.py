@@ -11,7 +11,8 @@ from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSenso
 WAITS = {
     "verified": {"timeout": 300},
     "canceled": {"timeout": 300},
-    "restarted": {"timeout": 300},
+    "stopped": {"timeout": 300},
+    "killed": {"timeout": 300},
     "faults": {"timeout": 300},
     "revoked": {"timeout": 300, "stripe_conn_id": "revoked"},
     "alone": {"timeout": 300, "stripe_conn_id": "no_events"},
