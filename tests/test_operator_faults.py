@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import resource
+import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -156,6 +158,30 @@ class TestOneFault:
             connect()
             export(destination)
         check_whole(stripe, destination)
+
+
+@pytest.fixture
+def full_disk() -> Iterator[Callable[[], None]]:
+    """No file may grow over 100 kB, as on a full disk; return what makes room."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def make_room() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield make_room
+    make_room()
+
+
+def test_no_room_for_the_temporary_file(stripe, connect, destination, full_disk) -> None:
+    connect()
+    with pytest.raises(OSError, match="File too large"):
+        export(destination)
+    check_untouched(destination)
+    assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("stripe-identity")]
+    full_disk()
+    export(destination)
+    check_whole(stripe, destination)
 
 
 folders = itertools.count()
