@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import resource
 import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from full_disk import full_disk
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -160,26 +160,12 @@ class TestOneFault:
         check_whole(stripe, destination)
 
 
-@pytest.fixture
-def full_disk() -> Iterator[Callable[[], None]]:
-    """No file may grow over 100 kB, as on a full disk; return what makes room."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-
-    def make_room() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield make_room
-    make_room()
-
-
-def test_no_room_for_the_temporary_file(stripe, connect, destination, full_disk) -> None:
+def test_no_room_for_the_temporary_file(stripe, connect, destination) -> None:
     connect()
-    with pytest.raises(OSError, match="File too large"):
+    with full_disk(), pytest.raises(OSError, match="File too large"):
         export(destination)
     check_untouched(destination)
     assert not [thread.name for thread in threading.enumerate() if thread.name.startswith("stripe-identity")]
-    full_disk()
     export(destination)
     check_whole(stripe, destination)
 

@@ -7,7 +7,6 @@ import fcntl
 import io
 import multiprocessing
 import os
-import resource
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import pytest
+from full_disk import full_disk
 
 from airflow_provider_stripe_identity import storage
 from airflow_provider_stripe_identity.storage import clean_uri, open_destination, put
@@ -113,19 +113,10 @@ def test_a_destination_that_names_no_object_is_refused(url, why):
         open_destination(url)
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """No file may grow over 100 kB: the system refuses the rest, as it does on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
-
-
-def test_a_disk_that_is_full_leaves_the_old_object_and_nothing_else(tmp_path, small_files):
+def test_a_disk_that_is_full_leaves_the_old_object_and_nothing_else(tmp_path):
     destination = open_destination(f"file://{tmp_path}/lake/object")
     put(io.BytesIO(b"old"), destination)
-    with pytest.raises(OSError, match="File too large") as caught:
+    with full_disk(), pytest.raises(OSError, match="File too large") as caught:
         put(io.BytesIO(b"never seen" * 100_000), destination)
     assert caught.value.errno == errno.EFBIG
     assert (tmp_path / "lake/object").read_bytes() == b"old"

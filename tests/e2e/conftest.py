@@ -28,6 +28,12 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
         yield start
 
 
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder that a module's exports go to."""
+    return tmp_path_factory.mktemp("lake")
+
+
 @pytest.fixture
 def run_dags_test(tmp_path: Path) -> Callable[..., CompletedProcess[str]]:
     """Return `run_dags_test` with the home ``tmp_path / "airflow"``."""

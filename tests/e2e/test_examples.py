@@ -33,11 +33,6 @@ def server() -> Iterator[StripeIdentityServer]:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lake")
-
-
-@pytest.fixture(scope="module")
 def airflow(
     airflow_stack: Callable[..., AirflowStack],
     server: StripeIdentityServer,

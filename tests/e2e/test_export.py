@@ -98,11 +98,6 @@ def server() -> Iterator[StripeIdentityServer]:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lake")
-
-
-@pytest.fixture(scope="module")
 def airflow(airflow_stack: Callable[..., AirflowStack], server: StripeIdentityServer, lake: Path) -> AirflowStack:
     airflow = airflow_stack(
         HERE / "dags_export",

@@ -37,11 +37,6 @@ def servers() -> Iterator[dict[str, StripeIdentityServer]]:
 
 
 @pytest.fixture(scope="module")
-def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("lake")
-
-
-@pytest.fixture(scope="module")
 def airflow(
     airflow_stack: Callable[..., AirflowStack],
     servers: dict[str, StripeIdentityServer],
