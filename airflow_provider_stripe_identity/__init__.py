@@ -9,7 +9,7 @@ __version__ = "0.1.0"
 
 def get_provider_info() -> dict[str, Any]:
     """Tell Airflow what this provider brings (entry point ``apache_airflow_provider``)."""
-    from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+    from airflow_provider_stripe_identity._connection.form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 
     integration = "Stripe Identity"
     return {
@@ -29,7 +29,10 @@ def get_provider_info() -> dict[str, Any]:
         "operators": [
             {
                 "integration-name": integration,
-                "python-modules": ["airflow_provider_stripe_identity.operators"],
+                "python-modules": [
+                    "airflow_provider_stripe_identity.operators.export",
+                    "airflow_provider_stripe_identity.operators.warehouse",
+                ],
             }
         ],
         "sensors": [{"integration-name": integration, "python-modules": ["airflow_provider_stripe_identity.sensors"]}],
@@ -37,6 +40,23 @@ def get_provider_info() -> dict[str, Any]:
             {"integration-name": integration, "python-modules": ["airflow_provider_stripe_identity.triggers"]}
         ],
         "cli": ["airflow_provider_stripe_identity.cli.get_commands"],
+        "config": {
+            "stripe_identity": {
+                "description": "Settings of the Stripe Identity provider.",
+                "options": {
+                    "explorer_enabled": {
+                        "description": (
+                            "Show Browse -> Stripe Identity in the UI, and let those who may test a connection read "
+                            "from Stripe through it."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "boolean",
+                        "example": "True",
+                        "default": "False",
+                    }
+                },
+            }
+        },
         "extra-links": ["airflow_provider_stripe_identity.links.StripeDashboardLink"],
         "connection-types": [
             {

@@ -8,6 +8,7 @@ from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from airflow.cli.cli_config import (
     ARG_OUTPUT,
@@ -21,10 +22,16 @@ from airflow.cli.cli_config import (
 from airflow.utils.cli import suppress_logs_and_warning
 from airflow.utils.providers_configuration_loader import providers_configuration_loaded
 
-from airflow_provider_stripe_identity import emulator_options
-from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, JsonLines
-from airflow_provider_stripe_identity.schema import DIALECTS, ddl, json_schema
-from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
+from airflow_provider_stripe_identity._export.fields import DEFAULT_FIELDS
+from airflow_provider_stripe_identity._export.jsonl import JsonLines
+from airflow_provider_stripe_identity._stripe_api.parameters import (
+    STATUSES,
+    from_the_session_on,
+    page_query,
+    verification_sessions_query,
+)
+from airflow_provider_stripe_identity.schema import DIALECTS, events, sessions, views
+from airflow_provider_stripe_identity.testing import options as emulator_options
 
 if TYPE_CHECKING:
     from airflow_provider_stripe_identity.hooks import StripeIdentityHook
@@ -38,7 +45,13 @@ TEXT_PARAMETERS = (
     "starting_after",
     "ending_before",
 )
+PAGING = ("limit", "starting_after", "ending_before")
 JSON_SCHEMA = "json-schema"
+TABLES = {"sessions": (sessions, "verification_sessions"), "events": (events, "verification_session_events")}
+VIEWS = {
+    "timeline": (views.timeline, "verification_session_timeline", "verification_session_events"),
+    "funnel": (views.funnel, "verification_session_funnel", "verification_session_timeline"),
+}
 COMPARISONS = {"gt": "after", "gte": "at or after", "lt": "before", "lte": "at or before"}
 
 
@@ -56,24 +69,43 @@ def get_commands() -> list[CLICommand]:
     shown = (conn_id, fields, ARG_OUTPUT, ARG_VERBOSE)
     parameters = (
         *(Arg((_flag(name),), help=f"Stripe's {name}") for name in TEXT_PARAMETERS),
-        Arg(("--created",), type=_time, help="created in this very second: ISO 8601 with an offset, or epoch seconds"),
+        Arg(
+            ("--created",), type=_time, help="created in exactly this second: ISO 8601 with an offset, or epoch seconds"
+        ),
         *(
             Arg((f"--created-{name}",), type=_time, help=f"created {words} this second")
             for name, words in COMPARISONS.items()
         ),
-        Arg(("--status",), choices=STATUSES, help="only sessions that have it now"),
-        Arg(("--limit",), type=int, help="at most so many sessions, 1 to 100 (default: Stripe's, 10)"),
+        Arg(("--status",), choices=STATUSES, help="only sessions with this status"),
+        Arg(("--limit",), type=int, help="maximum number of sessions, 1 to 100 (default: Stripe's, 10)"),
         expand,
     )
     snippet = Arg(
         ("--snippet",),
-        choices=("curl", "hook", "dag"),
-        help="send nothing: print the request as something to paste, without the key",
+        choices=("curl", "hook", "dag", "python", "typescript"),
+        help="print the request as code instead of sending it, without the key",
     )
     table = (
         Arg(("--dialect",), choices=(*DIALECTS, JSON_SCHEMA), required=True, help="the warehouse's SQL"),
-        Arg(("--table",), default="verification_sessions", help="its name (default: %(default)s)"),
+        Arg(
+            ("--rows",),
+            choices=tuple(TABLES),
+            default="sessions",
+            help="the latest state of each session, or every event (default: %(default)s)",
+        ),
+        Arg(("--table",), help="its name (default: verification_sessions or verification_session_events)"),
         Arg(("--fields",), nargs="+", metavar="FIELD", help="the operator's fields"),
+    )
+    view = (
+        Arg(("view",), choices=tuple(VIEWS), help="one row per session, or one row per day and type of the sessions"),
+        Arg(("--dialect",), choices=DIALECTS, required=True, help="the warehouse's SQL"),
+        Arg(("--name",), help="of the view (default: verification_session_timeline or verification_session_funnel)"),
+        Arg(
+            ("--of",),
+            metavar="TABLE",
+            help="what it reads: for the timeline the table of events (default: verification_session_events), for the "
+            "funnel the timeline (default: verification_session_timeline)",
+        ),
     )
     return [
         GroupCommand(
@@ -86,6 +118,13 @@ def get_commands() -> list[CLICommand]:
                 ),
                 ActionCommand("check", "Test the connection", check, (conn_id, ARG_VERBOSE)),
                 ActionCommand("ddl", "Print the statement that creates a table of the rows", print_ddl, table),
+                ActionCommand("view", "Print the statement that creates a view of the events", print_view, view),
+                ActionCommand(
+                    "emulator-session",
+                    "Create a session in the emulator and print the address of its page",
+                    create_emulator_session,
+                    (Arg(("--client-reference-id",), help="whose session it is"), conn_id, ARG_VERBOSE),
+                ),
                 ActionCommand(
                     "emulator",
                     "Serve a generated Stripe account on this machine",
@@ -108,7 +147,7 @@ def list_sessions(args: Namespace) -> None:
             print(_snippet(args, hook, parameters))
             return
         page = hook.list_verification_sessions_page(**parameters)
-        _print(page["data"], args, expand=args.expand)
+        _print(page["data"], args, expand=from_the_session_on(args.expand))
     if page["has_more"]:
         print(f"There are more: --starting-after {page['data'][-1]['id']}", file=sys.stderr)
 
@@ -119,7 +158,7 @@ def get_session(args: Namespace) -> None:
     """Retrieve one session and print it."""
     with _errors_end_the_command():
         session = _hook(args.conn_id).get_verification_session(args.id, expand=args.expand)
-        _print([session], args, expand=[f"data.{path}" for path in args.expand])
+        _print([session], args, expand=args.expand)
 
 
 @suppress_logs_and_warning
@@ -131,16 +170,56 @@ def check(args: Namespace) -> None:
     if not works:
         raise SystemExit(message)
     print(message)
+    print(_explorer())
+
+
+@suppress_logs_and_warning
+@providers_configuration_loaded
+def create_emulator_session(args: Namespace) -> None:
+    """Create a session in the emulator; whoever opens the address that is printed is the person."""
+    import requests
+    from airflow.models import Connection
+
+    from airflow_provider_stripe_identity._stripe_api.client import is_loopback
+    from airflow_provider_stripe_identity._stripe_api.pages import VERIFICATION_SESSIONS
+
+    with _errors_end_the_command():
+        base_url = _hook(args.conn_id).client.base_url
+        if not is_loopback(urlsplit(base_url).hostname or ""):
+            raise ValueError(
+                f"{args.conn_id} does not lead to the emulator on this machine (start it: airflow stripe-identity "
+                "emulator); sessions at Stripe are created by your application"
+            )
+        form = {"type": "document"}
+        if args.client_reference_id is not None:
+            form["client_reference_id"] = args.client_reference_id
+        with requests.Session() as http:
+            http.trust_env = False
+            key = Connection.get_connection_from_secrets(args.conn_id).password or ""
+            try:
+                answer = http.post(base_url + VERIFICATION_SESSIONS, data=form, auth=(key, ""), timeout=10)
+            except requests.ConnectionError:
+                raise ValueError(f"no emulator answers at {base_url}: airflow stripe-identity emulator") from None
+        if answer.status_code != 200:
+            raise ValueError(answer.json()["error"]["message"])
+    print(answer.json()["url"])
 
 
 def print_ddl(args: Namespace) -> None:
     """Print what describes a table of the rows in a warehouse."""
     fields = args.fields or DEFAULT_FIELDS
+    rows, name = TABLES[args.rows]
     with _errors_end_the_command():
         if args.dialect == JSON_SCHEMA:
-            print(json.dumps(json_schema(fields=fields), indent=2))
+            print(json.dumps(rows.json_schema(fields=fields), indent=2))
         else:
-            print(ddl(args.dialect, args.table, fields=fields), end="")
+            print(rows.ddl(args.dialect, args.table or name, fields=fields), end="")
+
+
+def print_view(args: Namespace) -> None:
+    """Print the statement that creates a view over the table of events."""
+    query, name, of = VIEWS[args.view]
+    print(f"CREATE OR REPLACE VIEW {args.name or name} AS\n{query(args.dialect, args.of or of)}", end="")
 
 
 def _flag(name: str) -> str:
@@ -155,7 +234,7 @@ def _time(text: str) -> int | str:
 def _errors_end_the_command() -> Iterator[None]:
     from airflow.sdk.exceptions import AirflowNotFoundException
 
-    from airflow_provider_stripe_identity.stripe_api import StripeError
+    from airflow_provider_stripe_identity._stripe_api.errors import StripeError
 
     try:
         yield
@@ -167,32 +246,48 @@ def _hook(conn_id: str) -> StripeIdentityHook:
     """Return a hook; in a command only Airflow's own model finds connections of the metadata database."""
     from airflow.models import Connection
 
-    from airflow_provider_stripe_identity.hooks import StripeIdentityHook, client_from_connection
+    from airflow_provider_stripe_identity._connection.client import client_from_connection
+    from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 
-    connection = Connection.get_connection_from_secrets(conn_id)
     hook = StripeIdentityHook(conn_id)
-    hook.client = client_from_connection(connection, connection.extra_dejson)
+    hook.client = client_from_connection(Connection.get_connection_from_secrets(conn_id))
     return hook
+
+
+def _explorer() -> str:
+    """Say how to open the explorer."""
+    from airflow.configuration import conf
+
+    from airflow_provider_stripe_identity._explorer.plugin import URL_PREFIX
+
+    if conf.getboolean("stripe_identity", "explorer_enabled", fallback=False):
+        base_url = conf.get("api", "base_url", fallback="") or "http://localhost:8080"
+        return f"Explorer: {base_url.rstrip('/')}{URL_PREFIX}/"
+    return "Explorer: off; with [stripe_identity] explorer_enabled = True it is in Airflow's UI under Browse"
 
 
 def _parameters(args: Namespace) -> dict[str, Any]:
     """Return the endpoint's parameters that were given, by Stripe's names."""
-    names = (*TEXT_PARAMETERS, "status", "limit", "expand")
-    given = {name: value for name in names if (value := getattr(args, name))}
+    names = (*TEXT_PARAMETERS, "status", "limit")
+    given = {name: value for name in names if (value := getattr(args, name)) is not None}
+    if args.expand:
+        given["expand"] = args.expand
     comparisons = {name: value for name in COMPARISONS if (value := getattr(args, f"created_{name}")) is not None}
     if comparisons and args.created is not None:
         raise ValueError("--created is one exact second, it does not go with --created-gt, -gte, -lt and -lte")
     created = args.created if args.created is not None else comparisons
-    return given if created == {} else given | {"created": created}
+    if created != {}:
+        given["created"] = created
+    # The hook checks them too; a snippet is printed without it.
+    page_query(**{name: given[name] for name in PAGING if name in given})
+    verification_sessions_query(**{name: value for name, value in given.items() if name not in PAGING})
+    return given
 
 
 def _snippet(args: Namespace, hook: StripeIdentityHook, parameters: dict[str, Any]) -> str:
-    from airflow_provider_stripe_identity import snippets
-    from airflow_provider_stripe_identity.stripe_api.pages import VERIFICATION_SESSIONS
+    from airflow_provider_stripe_identity._explorer.snippets import Api, snippet
 
-    if args.snippet == "curl":
-        return snippets.curl(hook.client, VERIFICATION_SESSIONS, parameters)
-    return {"hook": snippets.hook, "dag": snippets.dag}[args.snippet](args.conn_id, parameters)
+    return snippet(args.snippet, Api.of(hook.client), args.conn_id, parameters)
 
 
 def _print(sessions: Iterable[dict[str, Any]], args: Namespace, *, expand: Iterable[str]) -> None:

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache, cached_property
-from typing import TYPE_CHECKING, Any, Self, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
-from airflow_provider_stripe_identity.airflow_names import BaseHook, connection_and_extra
-from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
-from airflow_provider_stripe_identity.stripe_api import StripeError
-from airflow_provider_stripe_identity.stripe_api.listing import list_objects
-from airflow_provider_stripe_identity.stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
-from airflow_provider_stripe_identity.stripe_api.parameters import (
+from airflow_provider_stripe_identity._airflow.version_compat import BaseHook
+from airflow_provider_stripe_identity._connection.form import CONN_FIELDS, CONNECTION_TYPE, UI_FIELD_BEHAVIOUR
+from airflow_provider_stripe_identity._connection.report import report
+from airflow_provider_stripe_identity._stripe_api.accounts import Accounts, list_connected_accounts
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError
+from airflow_provider_stripe_identity._stripe_api.listing import list_objects
+from airflow_provider_stripe_identity._stripe_api.pages import (
+    EVENTS,
+    VERIFICATION_SESSIONS,
+    list_page,
+    verification_session_path,
+)
+from airflow_provider_stripe_identity._stripe_api.parameters import (
     Created,
     Time,
     checked_expand,
@@ -23,18 +28,14 @@ from airflow_provider_stripe_identity.stripe_api.parameters import (
 )
 
 if TYPE_CHECKING:
-    from airflow.sdk import Connection
-
-    from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-
-Number = TypeVar("Number", int, float)
+    from airflow_provider_stripe_identity._stripe_api.client import StripeIdentityClient
 
 
 class StripeIdentityHook(BaseHook):
     """
     Read VerificationSessions and events from Stripe.
 
-    Errors are :class:`~airflow_provider_stripe_identity.stripe_api.StripeError` and its subclasses; wrong
+    Errors are :class:`~airflow_provider_stripe_identity.exceptions.StripeError` and its subclasses; wrong
     arguments are a ValueError that names the argument, raised before any request. Nothing is requested, and
     the connection is not looked up, before the first call.
 
@@ -46,7 +47,7 @@ class StripeIdentityHook(BaseHook):
 
     conn_name_attr = "stripe_conn_id"
     default_conn_name = "stripe_identity_default"
-    conn_type = "stripe_identity"
+    conn_type = CONNECTION_TYPE
     hook_name = "Stripe Identity"
 
     def __init__(
@@ -66,38 +67,24 @@ class StripeIdentityHook(BaseHook):
     @cached_property
     def client(self) -> StripeIdentityClient:
         """The HTTP client of this connection, made at first use."""
-        connection = self.get_connection(self.stripe_conn_id)
-        extra = connection.extra_dejson
-        if self.max_concurrency is not None:
-            extra = extra | {"max_concurrency": self.max_concurrency}
+        from airflow_provider_stripe_identity._connection.client import client_from_connection
+
         return client_from_connection(
-            connection,
-            extra,
+            self.get_connection(self.stripe_conn_id),
             stripe_account=self.stripe_account,
             stripe_context=self.stripe_context,
+            max_concurrency=self.max_concurrency,
         )
 
-    @classmethod
-    async def connected(
-        cls, stripe_conn_id: str, *, stripe_account: str | None = None, max_retries: int | None = None
-    ) -> Self:
+    def acting_on(self, stripe_account: str) -> StripeIdentityHook:
         """
-        Return a hook whose connection is looked up without blocking the event loop, for triggers.
+        Return a hook for another account, which shares this one's rate limit and HTTP connections.
 
-        Its calls do block: make them in a thread. Hooks made here share the HTTP client of their connection.
-
-        :param max_retries: instead of the connection's
-        :raises ValueError: naming the field of the connection that is wrong
+        :param stripe_account: connected account
         """
-        connection, extra = await connection_and_extra(stripe_conn_id)
-        if max_retries is not None:
-            extra = extra | {"max_retries": max_retries}
-        hook = cls(stripe_conn_id, stripe_account=stripe_account)
-        # In a thread, because the first client of a process imports all that HTTP needs.
-        hook.client = await asyncio.to_thread(
-            client_from_connection, connection, extra, stripe_account=stripe_account, make=_shared_client
-        )
-        return hook
+        other = StripeIdentityHook(self.stripe_conn_id, stripe_account=stripe_account)
+        other.client = self.client.acting_on(stripe_account)
+        return other
 
     def get_conn(self) -> StripeIdentityClient:
         """Return the HTTP client of this connection."""
@@ -117,6 +104,8 @@ class StripeIdentityHook(BaseHook):
         starting_after: str | None = None,
         ending_before: str | None = None,
         max_items: int | None = None,
+        expected: int = 0,
+        accounts: Accounts | None = None,
     ) -> Iterator[dict[str, Any]]:
         """
         Yield every matching session, newest first, a bounded number of pages of them in memory.
@@ -135,11 +124,15 @@ class StripeIdentityHook(BaseHook):
         :param related_customer: only sessions of this Customer
         :param related_customer_account: only sessions of this Account representing a customer
         :param expand: fields to expand, such as ``data.verified_outputs``
-        :param page_size: sessions a request, 1 to 100
+        :param page_size: sessions per request, 1 to 100
         :param starting_after: only sessions that come after this session's id in the list (older)
         :param ending_before: only sessions that come before this session's id in the list (newer); the order
             stays newest first
-        :param max_items: at most so many
+        :param max_items: maximum number of objects
+        :param expected: about how many a window with both ends holds, if that is known: it is then read in several
+            ranges from the first request on
+        :param accounts: read these connected accounts one after another, in a window with both ends, and nothing to
+            limit it; for the operators
         :raises ValueError: at once, naming the argument
         """
         query = verification_sessions_query(
@@ -159,6 +152,8 @@ class StripeIdentityHook(BaseHook):
             starting_after=starting_after,
             ending_before=ending_before,
             max_items=max_items,
+            expected=expected,
+            accounts=accounts,
         )
 
     def list_verification_sessions_page(
@@ -179,8 +174,15 @@ class StripeIdentityHook(BaseHook):
 
         The parameters are the endpoint's own, by Stripe's names.
 
+        :param client_reference_id: only sessions with this reference
         :param created: a time, or a mapping of ``gt``, ``gte``, ``lt``, ``lte`` to times
+        :param ending_before: only sessions that come before this session's id in the list (newer)
+        :param expand: fields to expand, such as ``data.verified_outputs``
         :param limit: 1 to 100; Stripe's default is 10
+        :param related_customer: only sessions of this Customer
+        :param related_customer_account: only sessions of this Account representing a customer
+        :param starting_after: only sessions that come after this session's id in the list (older)
+        :param status: ``canceled``, ``processing``, ``requires_input`` or ``verified``
         :return: ``{"object": "list", "data": […], "has_more": …, "url": …}``
         :raises ValueError: naming the argument
         """
@@ -202,24 +204,30 @@ class StripeIdentityHook(BaseHook):
         )
 
     def get_verification_session(
-        self, session_id: str, *, expand: Sequence[str] = (), stop: threading.Event | None = None
+        self,
+        session_id: str,
+        *,
+        expand: Sequence[str] = (),
+        stripe_account: str | None = None,
+        stop: threading.Event | None = None,
     ) -> dict[str, Any]:
         """
         Retrieve one session.
 
         :param session_id: ``vs_…``
         :param expand: fields to expand, such as ``verified_outputs`` (without ``data.``)
-        :param stop: ends the retries once it is set
+        :param stripe_account: connected account that it belongs to, instead of the hook's
+        :param stop: for readers of many sessions: wait out an outage, but end soon after this is set
         :raises ValueError: naming the argument
         """
-        # The id becomes part of the path: let nothing else of the API be reached through it.
-        if not isinstance(session_id, str) or not session_id.isascii() or not session_id.replace("_", "").isalnum():
-            raise ValueError("session_id must be the id of a VerificationSession (vs_…)")
-        query = [("expand[]", path) for path in checked_expand(expand)]
-        return self.client.get(
-            f"{VERIFICATION_SESSIONS}/{session_id}",
+        path = verification_session_path(session_id)
+        query = [("expand[]", field) for field in checked_expand(expand)]
+        client = self.client.acting_on(stripe_account) if stripe_account else self.client
+        return client.get(
+            path,
             query,
             malformed=lambda answer: None if answer.get("id") == session_id else "is not the session asked for",
+            patient=stop is not None,
             stop=stop,
         )
 
@@ -233,6 +241,8 @@ class StripeIdentityHook(BaseHook):
         starting_after: str | None = None,
         ending_before: str | None = None,
         max_items: int | None = None,
+        expected: int = 0,
+        accounts: Accounts | None = None,
     ) -> Iterator[dict[str, Any]]:
         """
         Yield Stripe's events of the given types, newest first; Stripe keeps them for 30 days.
@@ -245,7 +255,11 @@ class StripeIdentityHook(BaseHook):
         :param page_size: events a request, 1 to 100
         :param starting_after: only events older than the one with this id
         :param ending_before: only events newer than the one with this id
-        :param max_items: at most so many
+        :param max_items: maximum number of objects
+        :param expected: about how many a window with both ends holds, if that is known: it is then read in several
+            ranges from the first request on
+        :param accounts: read these connected accounts one after another, in a window with both ends, and nothing to
+            limit it; for the operators
         :raises ValueError: at once, naming the argument
         """
         return list_objects(
@@ -258,19 +272,25 @@ class StripeIdentityHook(BaseHook):
             starting_after=starting_after,
             ending_before=ending_before,
             max_items=max_items,
+            expected=expected,
+            accounts=accounts,
         )
 
+    def list_connected_accounts(self) -> list[str]:
+        """
+        Return the ids of all accounts connected to the platform, the last connected first.
+
+        ``GET /v1/accounts`` returns much about the accounts and their owners; nothing but the ids is kept. A restricted
+        key needs read access to connected accounts.
+        """
+        return list_connected_accounts(self.client)
+
     def test_connection(self) -> tuple[bool, str]:
-        """Ask for one session, as every task will, and say what works or what is missing."""
+        """Ask for one session and one event, as tasks will; return whether sessions can be read, and what else can."""
         try:
-            page = self.list_verification_sessions_page(limit=1)
+            return True, report(self.client)
         except (ValueError, StripeError) as error:
             return False, str(error)
-        if page["data"]:
-            mode = "live mode" if page["data"][0].get("livemode") else "test mode"
-        else:
-            mode = self.client.mode or "mode unknown, there is no session yet"
-        return True, f"Connected to Stripe Identity ({mode}); VerificationSessions can be listed"
 
     @classmethod
     def get_ui_field_behaviour(cls) -> dict[str, Any]:
@@ -285,73 +305,3 @@ class StripeIdentityHook(BaseHook):
         return {
             name: StringField(field["label"], description=field["description"]) for name, field in CONN_FIELDS.items()
         }
-
-
-def client_from_connection(
-    connection: Connection,
-    extra: dict[str, Any],
-    *,
-    stripe_account: str | None = None,
-    stripe_context: str | None = None,
-    make: Callable[..., StripeIdentityClient] | None = None,
-) -> StripeIdentityClient:
-    """
-    Make the HTTP client that an Airflow connection describes.
-
-    :param extra: the connection's extra, already read: in a triggerer that is an asynchronous call
-    :param make: what makes the client, by default its class
-    :raises ValueError: naming the field of the connection that is wrong
-    """
-    from airflow_provider_stripe_identity.stripe_api.client import (
-        DEFAULT_API_VERSION,
-        DEFAULT_BASE_URL,
-        DEFAULT_MAX_RETRIES,
-        DEFAULT_TIMEOUT,
-        StripeIdentityClient,
-    )
-    from airflow_provider_stripe_identity.stripe_api.politeness import (
-        DEFAULT_MAX_CONCURRENCY,
-        DEFAULT_MAX_REQUESTS_PER_SECOND,
-    )
-
-    if connection.login and not connection.password:
-        raise ValueError("login: the API key belongs into the connection's password")
-    return (make or StripeIdentityClient)(
-        connection.password or None,
-        base_url=_base_url(connection.host or DEFAULT_BASE_URL, connection.port),
-        api_version=extra.get("api_version") or DEFAULT_API_VERSION,
-        stripe_account=stripe_account or extra.get("stripe_account"),
-        stripe_context=stripe_context or extra.get("stripe_context"),
-        timeout=_number(extra, "timeout", float, DEFAULT_TIMEOUT),
-        max_retries=_number(extra, "max_retries", int, DEFAULT_MAX_RETRIES),
-        max_requests_per_second=_number(extra, "max_requests_per_second", float, DEFAULT_MAX_REQUESTS_PER_SECOND),
-        max_concurrency=_number(extra, "max_concurrency", int, DEFAULT_MAX_CONCURRENCY),
-    )
-
-
-def _base_url(host: str, port: int | None) -> str:
-    """Put the connection's port, if it has one, where a URL has it: before the path."""
-    url = urlsplit(host if "://" in host else f"https://{host}")
-    if port and url.port is None:
-        url = url._replace(netloc=f"{url.netloc}:{port}")
-    elif port and url.port != port:
-        raise ValueError(f"port: it is {port}, but the host says {url.port}; leave it out of one of them")
-    return url.geturl()
-
-
-@cache
-def _shared_client(*args: Any, **kwargs: Any) -> StripeIdentityClient:
-    from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-
-    return StripeIdentityClient(*args, **kwargs)
-
-
-def _number(extra: dict[str, Any], name: str, kind: Callable[[Any], Number], default: Number) -> Number:
-    """Read a number that a form saves as a number, a URI as text, and an empty form field as null."""
-    value = extra.get(name)
-    if value is None or value == "":
-        return default
-    try:
-        return kind(value)
-    except (TypeError, ValueError):
-        raise ValueError(f"{name} in the connection's extra must be a number, not {value!r}") from None

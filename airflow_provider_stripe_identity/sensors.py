@@ -4,31 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseSensorOperator, PokeReturnValue
 
-from airflow_provider_stripe_identity.airflow_names import (
-    AirflowException,
-    AirflowFailException,
-    AirflowRescheduleException,
-    AirflowSensorTimeout,
-    AirflowSkipException,
-    AirflowTaskTimeout,
-    TaskDeferralError,
-    conf,
-)
-from airflow_provider_stripe_identity.failures import (
+from airflow_provider_stripe_identity._airflow.failures import (
+    ConnectionLookupError,
+    connection_lookup,
+    is_permanent,
     permanent_errors_fail_the_task,
     wrong_arguments_fail_the_task,
 )
+from airflow_provider_stripe_identity._airflow.version_compat import AIRFLOW_V_3_2_PLUS, airflow_exceptions, conf
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError
+from airflow_provider_stripe_identity._stripe_api.parameters import STATUSES, Time, epoch_seconds
+from airflow_provider_stripe_identity._waiting.verdict import evaluate
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.judgement import judge
 from airflow_provider_stripe_identity.links import StripeDashboardLink, dashboard_url
-from airflow_provider_stripe_identity.stripe_api import StripeError
-from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES, Time, epoch_seconds
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -53,7 +47,7 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         verification (templated)
     :param related_customer: only sessions of this Customer count (templated)
     :param stripe_account: connected account to read, instead of the connection's (templated)
-    :param failure_statuses: statuses from which nothing good is expected any more; ``()`` waits until ``timeout``
+    :param failure_statuses: statuses from which verification is no longer expected; ``()`` waits until ``timeout``
     :param deferrable: wait in the triggerer
     :return: ``{"id", "status", "client_reference_id", "created", "livemode", "type", "last_verification_report"}`` of
         the verified session, ``created`` in epoch seconds
@@ -101,33 +95,58 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
         if not self.deferrable:
             return super().execute(context)
         started = time.time()
-        # In this mode the base class checks once, with its own soft_fail, never_fail, silent_fail and timeout.
-        self.mode = "reschedule"
+        done, session = self._check_once(context)
+        if done:
+            return session
+        return self._defer(started)
+
+    def _check_once(self, context: Context) -> tuple[bool, Any]:
+        """Return whether the wait is over, and with what: by the base class's rules for fails, skips and timeouts."""
+        mode, self.mode = self.mode, "reschedule"  # in which the base class checks once and raises
         try:
-            return super().execute(context)
-        except AirflowRescheduleException:
-            self._defer(started)
+            return True, super().execute(context)
+        except airflow_exceptions.AirflowRescheduleException:
+            return False, None
+        finally:
+            self.mode = mode
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Check once."""
+        if self.client_reference_id == "None":
+            self.log.warning("client_reference_id is the text None, as Jinja writes it where a template finds no value")
         with wrong_arguments_fail_the_task(), permanent_errors_fail_the_task():
             created_gte = self._created_gte()
-            sessions = self.hook.list_verification_sessions(
-                client_reference_id=self.client_reference_id,
-                created_gte=created_gte,
-                related_customer=self.related_customer,
-            )
             try:
-                verdict = judge(sessions, failure_statuses=self.failure_statuses, created_gte=created_gte)
-            except StripeError as error:
-                if error.permanent:
+                with connection_lookup(self.stripe_conn_id):
+                    _ = self.hook.client
+                verdict = evaluate(
+                    self.hook.list_verification_sessions(
+                        client_reference_id=self.client_reference_id,
+                        created_gte=created_gte,
+                        related_customer=self.related_customer,
+                    ),
+                    failure_statuses=self.failure_statuses,
+                    created_gte=created_gte,
+                )
+            except (ConnectionLookupError, StripeError) as error:
+                if is_permanent(error):
                     raise
                 self.log.warning("%s - checking again in the next interval", error)
                 return PokeReturnValue(is_done=False)
-        self.log.info("%s: %s", self.client_reference_id, verdict.because)
         if verdict.failed:
-            raise AirflowFailException(f"{self.client_reference_id}: {verdict.because}")
+            raise airflow_exceptions.AirflowFailException(f"{self.client_reference_id}: {verdict.reason}")
         self._verified = verdict.session
+        if verdict.session or self.deferrable:
+            self.log.info("%s: %s", self.client_reference_id, verdict.reason)
+        else:
+            self.log.info(
+                "%s: %s; checking every %g s%s, at most %s from the start of the task, without a shared poll",
+                self.client_reference_id,
+                verdict.reason,
+                self.poke_interval,
+                " at first" if self.exponential_backoff else "",
+                timedelta(seconds=self.timeout),
+            )
         return PokeReturnValue(is_done=verdict.session is not None, xcom_value=verdict.session)
 
     @cached_property
@@ -144,50 +163,58 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
     def execute_complete(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
         """Go on with what the trigger found."""
         if "failed" in event:
-            raise AirflowFailException(event["failed"])
+            raise airflow_exceptions.AirflowFailException(event["failed"])
         session: dict[str, Any] = event["session"]
         self._verified = session
         self.log.info("%s: session %s is verified", self.client_reference_id, session["id"])
         return session
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
-        """Tell ``execution_timeout``, after which a task is tried again, from ``timeout``, after which it is not."""
+        """Let ``execution_timeout`` end as in the other modes: the task is tried again, unlike after ``timeout``."""
         try:
             return super().resume_execution(next_method, next_kwargs, context)
-        except AirflowSkipException:
+        except airflow_exceptions.AirflowSkipException:
             raise
-        except (AirflowException, TaskDeferralError) as error:
-            # Airflow 3.0 does not look at soft_fail after a timeout here, nor ever at never_fail.
-            if self.soft_fail or self.never_fail:
-                raise AirflowSkipException(str(error)) from error
+        except (airflow_exceptions.AirflowException, airflow_exceptions.TaskDeferralError) as error:
+            if not AIRFLOW_V_3_2_PLUS and (self.soft_fail or self.never_fail):
+                # There, a timeout did not respect soft_fail, and nothing respected never_fail.
+                raise airflow_exceptions.AirflowSkipException(str(error)) from error
             limit = self.execution_timeout
-            if isinstance(error, AirflowSensorTimeout) and limit and limit.total_seconds() < self.timeout:
-                raise AirflowTaskTimeout(f"no verdict within execution_timeout ({limit})") from error
+            if (
+                isinstance(error, airflow_exceptions.AirflowSensorTimeout)
+                and limit
+                and limit.total_seconds() < self.timeout
+            ):
+                raise airflow_exceptions.AirflowTaskTimeout(f"no verdict within execution_timeout ({limit})") from error
             raise
 
     def _defer(self, started: float) -> NoReturn:
         from airflow_provider_stripe_identity.triggers import StripeIdentityVerifiedTrigger
 
-        limits = [self.timeout]
+        limit = self.timeout
         if self.execution_timeout:
-            limits.append(self.execution_timeout.total_seconds())
-        self.defer(
-            trigger=StripeIdentityVerifiedTrigger(
-                client_reference_id=self.client_reference_id,
-                stripe_conn_id=self.stripe_conn_id,
-                created_gte=self._created_gte(),
-                related_customer=self.related_customer,
-                stripe_account=self.stripe_account,
-                failure_statuses=self.failure_statuses,
-                poke_interval=self.poke_interval,
-                exponential_backoff=self.exponential_backoff,
-                max_wait=self.max_wait.total_seconds() if self.max_wait else None,
-                waiting_since=started,
-            ),
-            method_name="execute_complete",
-            # Counted from here by Airflow, and from the start of the task by the user.
-            timeout=timedelta(seconds=max(min(limits) - (time.time() - started), 0)),
+            limit = min(limit, self.execution_timeout.total_seconds())
+        trigger = StripeIdentityVerifiedTrigger(
+            client_reference_id=self.client_reference_id,
+            stripe_conn_id=self.stripe_conn_id,
+            created_gte=self._created_gte(),
+            related_customer=self.related_customer,
+            stripe_account=self.stripe_account,
+            failure_statuses=self.failure_statuses,
+            poke_interval=self.poke_interval,
+            exponential_backoff=self.exponential_backoff,
+            max_wait=self.max_wait.total_seconds() if self.max_wait else None,
+            waiting_since=started,
         )
+        self.log.info(
+            "%s: waiting in the triggerer until %s at the latest, %s",
+            self.client_reference_id,
+            datetime.fromtimestamp(started + limit, UTC).isoformat(timespec="seconds"),
+            trigger.schedule,
+        )
+        # Counted from here by Airflow, and from the start of the task by the user.
+        timeout = timedelta(seconds=max(limit - (time.time() - started), 0))
+        self.defer(trigger=trigger, method_name="execute_complete", timeout=timeout)
 
     def _created_gte(self) -> int | None:
         return None if self.created_gte is None else epoch_seconds("created_gte", self.created_gte)

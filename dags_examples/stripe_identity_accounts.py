@@ -36,8 +36,8 @@ def stripe_identity_accounts():
     StripeIdentityToObjectStorageOperator.partial(
         task_id="export",
         destination=(
-            f"{LAKE}/verification_sessions/account={{{{ task.stripe_account }}}}/"
-            "dt={{ data_interval_start | ds }}/sessions.jsonl.gz"
+            f"{LAKE}/verification_sessions_of_accounts/account={{{{ task.stripe_account }}}}/"
+            "dt={created_gte:%Y-%m-%d}/sessions.jsonl.gz"
         ),
         # Stripe's limits are the platform's, for all its accounts together: one after another.
         max_active_tis_per_dag=1,

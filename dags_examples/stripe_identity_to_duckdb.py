@@ -5,10 +5,12 @@ The key needs the permission *Events: Read*. Without it use `StripeIdentityToObj
 `lookback=timedelta(days=30)` instead: it reads a month of sessions again every day. Sessions from before the first run
 come in with one export of them, merged in the same way.
 
-Runs may be missed, repeated and late, in any order. One that is more than 29 days late fails: Stripe keeps events for
-30 days. Then export the sessions again and merge them.
+Runs may be repeated and late, in any order. Airflow makes no runs for the days on which the DAG was paused: make them
+with `airflow backfill create`. One that is more than 29 days late fails: Stripe keeps events for 30 days. Then export
+the sessions again and merge them.
 
-`STRIPE_IDENTITY_LAKE` says where the objects go, `STRIPE_IDENTITY_WAREHOUSE` which DuckDB file holds the table.
+`STRIPE_IDENTITY_LAKE` says where the objects go. Connection `duckdb_default` is of type `duckdb`, its host the path of
+the DuckDB file.
 """
 
 from __future__ import annotations
@@ -16,19 +18,19 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from airflow.sdk import dag, task
+from airflow.sdk import dag
 
 try:
     from airflow.sdk import CronDataIntervalTimetable
 except ImportError:  # before Airflow 3.2
     from airflow.timetables.interval import CronDataIntervalTimetable
 
-from airflow_provider_stripe_identity.operators import StripeIdentityChangesToObjectStorageOperator
-from airflow_provider_stripe_identity.schema import ddl, merge
+from airflow_provider_stripe_identity.operators import (
+    StripeIdentityChangesToObjectStorageOperator,
+    StripeIdentityToWarehouseOperator,
+)
 
 LAKE = os.environ.get("STRIPE_IDENTITY_LAKE", "file:///tmp/stripe_identity")
-WAREHOUSE = os.environ.get("STRIPE_IDENTITY_WAREHOUSE", "/tmp/stripe_identity.duckdb")
-TABLE = "verification_sessions"
 
 
 @dag(
@@ -36,30 +38,21 @@ TABLE = "verification_sessions"
     schedule=CronDataIntervalTimetable("@daily", timezone="UTC"),
     start_date=datetime(2026, 1, 1),
     catchup=False,
-    max_active_runs=1,  # one process at a time can write a DuckDB file
     tags=["stripe"],
     doc_md=__doc__,
 )
 def stripe_identity_to_duckdb():
     changes = StripeIdentityChangesToObjectStorageOperator(
         task_id="changes",
-        destination=f"{LAKE}/verification_session_changes/dt={{{{ data_interval_start | ds }}}}/sessions.jsonl.gz",
+        destination=f"{LAKE}/changes_to_duckdb/dt={{created_gte:%Y-%m-%d}}/sessions.jsonl.gz",
     )
 
-    @task
-    def merge_rows(written: dict) -> None:
-        """Load the object and merge it, in one transaction."""
-        import duckdb
-
-        with duckdb.connect(WAREHOUSE) as warehouse:
-            warehouse.begin()
-            warehouse.execute(ddl("duckdb", TABLE))
-            warehouse.execute(f"CREATE TEMP TABLE staged AS FROM {TABLE} LIMIT 0")
-            warehouse.execute(f"COPY staged FROM '{written['uri'].removeprefix('file://')}' (FORMAT json)")
-            warehouse.execute(merge("duckdb", TABLE, "staged", as_of=written["as_of"]))
-            warehouse.commit()
-
-    merge_rows(changes.output)
+    StripeIdentityToWarehouseOperator(
+        task_id="load",
+        written=changes.output,
+        warehouse_conn_id="duckdb_default",
+        table="verification_sessions",
+    )
 
 
 stripe_identity_to_duckdb()

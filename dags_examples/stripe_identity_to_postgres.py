@@ -1,14 +1,15 @@
 """
-Every day: the sessions that changed, merged into a PostgreSQL table. And, once, the history of three years before that.
+Every day: the sessions that changed, merged into a PostgreSQL table. And, once, all sessions from before that.
 
 Switch `stripe_identity_to_postgres` on first, then trigger `stripe_identity_backfill`: so no change between the two is
-missed. The table holds the latest state of every session, whichever of them comes last.
+missed. The table holds the latest state of every session, whichever of them comes last. While the first is paused
+Airflow makes no runs of it; make those of the days in between with `airflow backfill create`.
 
-The backfill exports and merges month by month, as many months at once as the pool allows
-(`airflow pools set stripe_identity 2 "exports at once"`). When a month fails, clear the failed tasks: the others stay
-done.
+The backfill exports and loads month by month, two at once, from `first_month` until the moment it was triggered. By
+default it begins in June 2021, when Stripe Identity did; a month without sessions is one request. When a month fails,
+clear the failed tasks: the others stay done.
 
-Needs `apache-airflow-providers-postgres` with psycopg 3, and the connection `postgres_default`.
+Needs `apache-airflow-providers-postgres` and the connection `postgres_default`.
 `STRIPE_IDENTITY_LAKE` says where the objects go.
 """
 
@@ -17,8 +18,7 @@ from __future__ import annotations
 import os
 from datetime import datetime
 
-from airflow.providers.common.sql.operators.sql import SQLExecuteQueryOperator
-from airflow.sdk import Param, dag, task, task_group
+from airflow.sdk import Param, XComArg, dag, task, task_group
 
 try:
     from airflow.sdk import CronDataIntervalTimetable
@@ -28,35 +28,16 @@ except ImportError:  # before Airflow 3.2
 from airflow_provider_stripe_identity.operators import (
     StripeIdentityChangesToObjectStorageOperator,
     StripeIdentityToObjectStorageOperator,
+    StripeIdentityToWarehouseOperator,
 )
-from airflow_provider_stripe_identity.schema import ddl, merge
 
 LAKE = os.environ.get("STRIPE_IDENTITY_LAKE", "file:///tmp/stripe_identity")
-WAREHOUSE = "postgres_default"
-TABLE = "verification_sessions"
-#: The loaded lines as rows of the table.
-ROWS = f"(SELECT found.* FROM staged, jsonb_populate_record(NULL::{TABLE}, line) AS found)"
 
 
-def create_table() -> SQLExecuteQueryOperator:
-    return SQLExecuteQueryOperator(task_id="create_table", conn_id=WAREHOUSE, sql=ddl("postgres", TABLE))
-
-
-@task
-def merge_rows(written: dict) -> None:
-    """Load the object and merge it, in one transaction."""
-    import gzip
-
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-    from airflow.sdk import ObjectStoragePath
-
-    path = ObjectStoragePath(written["uri"])  # for a store that needs a connection: conn_id="…"
-    with PostgresHook(WAREHOUSE).get_conn() as warehouse, warehouse.cursor() as cursor:
-        cursor.execute("CREATE TEMP TABLE staged (line JSONB)")
-        with path.open("rb") as packed, gzip.open(packed) as lines, cursor.copy("COPY staged FROM STDIN") as copy:
-            for line in lines:
-                copy.write_row([line.decode()])
-        cursor.execute(merge("postgres", TABLE, ROWS, as_of=written["as_of"]))
+def load(written: XComArg) -> StripeIdentityToWarehouseOperator:
+    return StripeIdentityToWarehouseOperator(
+        task_id="load", written=written, warehouse_conn_id="postgres_default", table="verification_sessions"
+    )
 
 
 @dag(
@@ -70,49 +51,45 @@ def merge_rows(written: dict) -> None:
 def stripe_identity_to_postgres():
     changes = StripeIdentityChangesToObjectStorageOperator(
         task_id="changes",
-        destination=f"{LAKE}/verification_session_changes/dt={{{{ data_interval_start | ds }}}}/sessions.jsonl.gz",
+        destination=f"{LAKE}/changes_to_postgres/dt={{created_gte:%Y-%m-%d}}/sessions.jsonl.gz",
     )
-    create_table() >> merge_rows(changes.output)
+    load(changes.output)
 
 
 @dag(
     schedule=None,
-    params={
-        "first_month": Param("2023-01", type="string", pattern=r"^\d{4}-\d{2}$"),
-        "months": Param(36, type="integer", minimum=1),
-    },
+    params={"first_month": Param("2021-06", type="string", pattern=r"^\d{4}-(0[1-9]|1[0-2])$")},
     tags=["stripe"],
     doc_md=__doc__,
 )
 def stripe_identity_backfill():
     @task
-    def months(params: dict) -> list[dict]:
-        """The windows, and the object of each."""
+    def months(params: dict, dag_run=None) -> list[dict]:
+        """The windows: whole months, and the running one until this run was triggered."""
         import pendulum
 
-        first = pendulum.from_format(params["first_month"], "YYYY-MM")
-        starts = [first.add(months=number) for number in range(params["months"])]
-        return [
-            {
-                "created_gte": start.isoformat(),
-                "created_lt": start.add(months=1).isoformat(),
-                "destination": f"{LAKE}/verification_sessions/month={start:YYYY-MM}/sessions.jsonl.gz",
-            }
-            for start in starts
-        ]
+        start, now = pendulum.from_format(params["first_month"], "YYYY-MM"), dag_run.run_after
+        if start >= now:
+            raise ValueError(f"first_month is in the future: {params['first_month']}")
+        windows = []
+        while start < now:
+            end = start.add(months=1)
+            windows.append({"created_gte": start.isoformat(), "created_lt": min(end, now).isoformat()})
+            start = end
+        return windows
 
     @task_group
-    def month(created_gte: str, created_lt: str, destination: str):
+    def month(created_gte: str, created_lt: str):
         exported = StripeIdentityToObjectStorageOperator(
             task_id="export",
             created_gte=created_gte,
             created_lt=created_lt,
-            destination=destination,
-            pool="stripe_identity",
+            destination=f"{LAKE}/backfill_to_postgres/month={{created_gte:%Y-%m}}/sessions.jsonl.gz",
+            max_active_tis_per_dagrun=2,  # Stripe's rate limit is shared with payments
         )
-        merge_rows(exported.output)
+        load(exported.output)
 
-    create_table() >> month.expand_kwargs(months())
+    month.expand_kwargs(months())
 
 
 stripe_identity_to_postgres()

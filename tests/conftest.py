@@ -18,9 +18,9 @@ from typing import Any
 
 import pytest
 
+from airflow_provider_stripe_identity._stripe_api import client as client_module
+from airflow_provider_stripe_identity._stripe_api import outage, rate_limiter
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api import client as client_module
-from airflow_provider_stripe_identity.stripe_api import politeness
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 pytest_plugins = ["airflow_provider_stripe_identity.testing.fixtures"]
@@ -28,9 +28,17 @@ pytest_plugins = ["airflow_provider_stripe_identity.testing.fixtures"]
 
 @pytest.fixture
 def server(stripe_identity_server: StripeIdentityServer, monkeypatch: pytest.MonkeyPatch) -> StripeIdentityServer:
-    """An embedded Stripe Identity server behind the default connection."""
+    """The emulator behind the default connection."""
     monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", stripe_identity_server.airflow_connection())
     return stripe_identity_server
+
+
+@pytest.fixture(scope="module")
+def shared_server() -> Iterator[StripeIdentityServer]:
+    """The same for all examples of a property; each example has an account of its own."""
+    with StripeIdentityServer() as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
+        yield server
 
 
 @pytest.fixture
@@ -41,14 +49,16 @@ def hook(server: StripeIdentityServer) -> StripeIdentityHook:
 
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Connections without a rate of their own may ask as fast as they can: the server is ours."""
-    monkeypatch.setattr(politeness, "DEFAULT_MAX_REQUESTS_PER_SECOND", 10_000.0)
+    """Connections without limits of their own ask as fast as they can, and wait for no outage: the server is ours."""
+    monkeypatch.setattr(outage, "DEFAULT_MAX_OUTAGE", 0.0)
+    monkeypatch.setattr(rate_limiter, "DEFAULT_MAX_REQUESTS_PER_SECOND", 10_000.0)
 
 
 @pytest.fixture
 def instant_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
     """Retries without their pauses, but for those the server asks for."""
     monkeypatch.setattr(client_module, "FIRST_BACKOFF", 0.0)
+    monkeypatch.setattr(outage, "FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture
@@ -77,7 +87,7 @@ class DagsFolder:
 
     def load(self) -> dict[str, Any]:
         """Return the DAGs by id, parsed without errors or warnings."""
-        from airflow_versions import DagBag
+        from support.airflow_versions import DagBag
 
         bag = DagBag(dag_folder=self.path)
         assert (bag.import_errors, bag.captured_warnings) == ({}, {})
@@ -108,7 +118,7 @@ def run_dag_file(dags_folder: DagsFolder) -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[str]:
     """The URI of a PostgreSQL server."""
-    from postgres_server import postgres_server
+    from support.postgres_server import postgres_server
 
     with postgres_server() as uri:
         yield uri

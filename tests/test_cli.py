@@ -13,10 +13,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import requests
 import yaml
-from airflow_versions import cli_of_providers
+from support.airflow_versions import cli_of_providers
 
-from airflow_provider_stripe_identity.schema import DIALECTS, ddl, json_schema
-from airflow_provider_stripe_identity.stripe_api.parameters import STATUSES
+from airflow_provider_stripe_identity._explorer.snippets import dag
+from airflow_provider_stripe_identity._stripe_api.parameters import STATUSES
+from airflow_provider_stripe_identity.schema import DIALECTS, ddl, events, funnel, json_schema, timeline
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 pytestmark = cli_of_providers
@@ -134,6 +135,11 @@ def test_a_session_that_does_not_exist_is_one_line(run):
     ("options", "named"),
     [
         ("list --limit 101", "limit"),
+        ("list --limit 0", "limit"),
+        ("list --limit 0 --snippet dag", "limit"),
+        ("list --client-reference-id ''", "client_reference_id"),
+        ("list --client-reference-id '' --snippet hook", "client_reference_id"),
+        ("list --starting-after ''", "starting_after"),
         ("list --created 1 --created-gt 2", "--created"),
         ("list --created-gte yesterday", "created"),
         ("list --expand verified_outputs", "data.verified_outputs"),
@@ -148,7 +154,13 @@ def test_what_is_wrong_is_named_before_any_request(run, server, options, named):
 
 
 def test_check_says_what_works_and_what_does_not(run, monkeypatch):
-    assert "test mode" in run("check")
+    said = run("check")
+    assert "test mode" in said
+    assert "events can be read" in said
+    assert "Explorer: off; with [stripe_identity] explorer_enabled = True" in said
+    monkeypatch.setenv("AIRFLOW__STRIPE_IDENTITY__EXPLORER_ENABLED", "True")
+    monkeypatch.setenv("AIRFLOW__API__BASE_URL", "https://airflow.example.com/team/")
+    assert "Explorer: https://airflow.example.com/team/stripe-identity/" in run("check")
     with StripeIdentityServer(api_key="sk_test_other") as other:
         connection = json.loads(other.airflow_connection()) | {"password": "sk_test_wrong"}
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", json.dumps(connection))
@@ -165,8 +177,22 @@ def test_ddl_is_that_of_the_schema(run, dialect):
         run(f"ddl --dialect {dialect} --fields id client_secret")
 
 
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_table_of_events_and_its_views_are_those_of_the_schema(run, dialect):
+    assert run(f"ddl --rows events --dialect {dialect}") == events.ddl(dialect, "verification_session_events")
+    assert run(f"ddl --rows events --table raw.history --dialect {dialect}") == events.ddl(dialect, "raw.history")
+    created = "CREATE OR REPLACE VIEW verification_session_{} AS\n"
+    of_events = created.format("timeline") + timeline(dialect, "verification_session_events")
+    assert run(f"view timeline --dialect {dialect}") == of_events
+    of_timeline = created.format("funnel") + funnel(dialect, "verification_session_timeline")
+    assert run(f"view funnel --dialect {dialect}") == of_timeline
+    shown = run(f"view funnel --dialect {dialect} --name bi.funnel --of raw.timeline")
+    assert shown == f"CREATE OR REPLACE VIEW bi.funnel AS\n{funnel(dialect, 'raw.timeline')}"
+
+
 def test_what_is_no_warehouse_takes_the_json_schema(run):
     assert json.loads(run("ddl --dialect json-schema")) == json_schema()
+    assert json.loads(run("ddl --dialect json-schema --rows events")) == events.json_schema()
 
 
 def test_the_emulator_serves_until_it_is_told_to_stop():
@@ -176,7 +202,7 @@ def test_the_emulator_serves_until_it_is_told_to_stop():
             url = next(line.strip() for line in process.stdout if line.startswith("http://"))
             with requests.Session() as session:
                 session.trust_env = False
-                page = session.get(f"{url}/v1/identity/verification_sessions?limit=100", auth=("sk_test_embedded", ""))
+                page = session.get(f"{url}/v1/identity/verification_sessions?limit=100", auth=("sk_test_emulator", ""))
             assert len(page.json()["data"]) == 25
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=30) == 0
@@ -184,11 +210,28 @@ def test_the_emulator_serves_until_it_is_told_to_stop():
             process.kill()
 
 
+def test_a_session_of_the_emulator_is_created_and_its_page_printed(run, server, monkeypatch):
+    url = run("emulator-session --client-reference-id user_123").strip()
+    (session,) = server.sessions(client_reference_id="user_123")
+    assert session["url"] == url
+    for connection, said in (
+        ({"conn_type": "stripe_identity", "password": "sk_test_x"}, "does not lead to the emulator"),
+        (json.loads(server.airflow_connection()) | {"password": "sk_test_wrong"}, "Invalid API Key"),
+        (
+            {"conn_type": "stripe_identity", "host": "http://127.0.0.1:9", "password": "sk_test_x"},
+            "no emulator answers",
+        ),
+    ):
+        monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", json.dumps(connection))
+        with pytest.raises(SystemExit, match=said):
+            run("emulator-session")
+
+
 def test_no_command_pays_for_the_emulator():
     """Airflow loads the commands of every provider whenever it is called."""
     code = (
         "import sys, airflow_provider_stripe_identity.cli as cli\ncli.get_commands()\n"
-        "sys.exit('airflow_provider_stripe_identity.testing' in sys.modules)"
+        "sys.exit('airflow_provider_stripe_identity.testing.server' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -201,17 +244,19 @@ SAME_REQUEST = (
 )
 
 
-@pytest.mark.parametrize("kind", ["curl", "hook"])
+@pytest.mark.parametrize("kind", ["curl", "hook", "python"])
 def test_a_snippet_is_the_same_request(run, server, kind):
     shown = run(f"list {SAME_REQUEST} --snippet {kind}")
     assert not server.requests
     assert server.api_key not in shown
     run(f"list {SAME_REQUEST}")
-    interpreter = {"curl": ["bash", "-euc"], "hook": [sys.executable, "-c"]}[kind]
+    interpreter = ["bash", "-euc"] if kind == "curl" else [sys.executable, "-c"]
     key = {"STRIPE_API_KEY": server.api_key}
     subprocess.run([*interpreter, shown], env=os.environ | key, check=True, capture_output=True)
     by_option, by_snippet = server.requests
-    assert sorted(by_snippet.query) == sorted(by_option.query)
+    # Stripe's package for Python numbers the items of a list.
+    query = [(name.replace("[0]", "[]"), value) for name, value in by_snippet.query]
+    assert sorted(query) == sorted(by_option.query)
     assert by_snippet.headers["Authorization"]
 
 
@@ -257,6 +302,30 @@ def test_a_dag_snippet_keeps_every_filter(run, dags_folder):
     assert export.client_reference_id == 'it\'s "1" $HOME &'
     assert (export.status, export.related_customer) == ("requires_input", "cus_1")
     assert list(export.expand) == ["data.last_verification_report"]
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "{{ ds }}",
+        "{% raw %}",
+        "{# x #}",
+        "{{{{{%}}",
+        "a\r\nb\n",
+        "{",
+        "{{ '{{' }}",
+        "{\n{",
+        "\\{{ 'é' }}\"",
+        "{% endraw %}{{",
+    ],
+)
+def test_a_dag_snippet_asks_for_exactly_the_text(reference, dags_folder):
+    (dags_folder.path / "file.py").write_text(dag("stripe", {"client_reference_id": reference, "status": "verified"}))
+    (loaded,) = dags_folder.load().values()
+    export = loaded.get_task("export")
+    export.render_template_fields({"run_id": "manual", "ds": "2026-05-01"})
+    assert export.client_reference_id == reference
+    assert export.destination == "file:///tmp/verification_sessions/manual.jsonl"
 
 
 def test_the_statuses_are_the_choices(run, capsys):

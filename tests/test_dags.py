@@ -6,20 +6,19 @@ import gzip
 import json
 import shutil
 import time
-from collections import Counter
-from datetime import UTC, datetime
+from collections import Counter, defaultdict
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
 
 import duckdb
 import psycopg
 import pytest
-from airflow_versions import postgres_hook_with_psycopg_3
+from support.clocked_emulator import ClockedEmulator
+from support.paths import EXAMPLES
 
-from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS
-from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
+from airflow_provider_stripe_identity._export.fields import DEFAULT_FIELDS
+from airflow_provider_stripe_identity.testing import Fault
 
-EXAMPLES = Path(__file__).resolve().parents[1] / "dags_examples"
 DAY = 86400
 TODAY = int(time.time()) // DAY * DAY
 JAN_15, JAN_16 = datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 1, 16, tzinfo=UTC)
@@ -30,6 +29,10 @@ METADATA = {
     "quotes": "\"it's\" \\ `x` '",
     "empty": "",
 }
+
+
+def duckdb_connection(monkeypatch, file: Path) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_DUCKDB_DEFAULT", json.dumps({"conn_type": "duckdb", "host": str(file)}))
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def test_every_example_is_parsed_and_documented(examples):
 
 def test_the_daily_example_loads_the_day_and_loads_it_again(server, tmp_path, monkeypatch, examples):
     monkeypatch.setenv("STRIPE_IDENTITY_LAKE", (tmp_path / "lake").as_uri())
-    monkeypatch.setenv("STRIPE_IDENTITY_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
+    duckdb_connection(monkeypatch, tmp_path / "warehouse.duckdb")
     server.populate(250, JAN_15, JAN_16)
     server.create_session(created=int(JAN_16.timestamp()))
     odd = server.create_session(created=int(JAN_15.timestamp()), metadata=METADATA, status="canceled")
@@ -114,6 +117,32 @@ def test_the_waiting_examples_go_on_with_the_verified_persons(server, examples):
     assert run.get_task_instance("report").xcom_pull(task_ids="report") == ["user_1", "user_2"]
 
 
+def test_every_example_writes_objects_of_its_own(examples):
+    names = [
+        task.destination if hasattr(task, "destination") else task.partial_kwargs["destination"]
+        for dag in examples().values()
+        for task in dag.tasks
+        if task.task_type.endswith("ToObjectStorageOperator")
+    ]
+    assert len(names) == len(set(names)) == 13
+    assert all("{created_gte:" in name for name in names)
+
+
+def test_examples_share_the_tables_that_they_keep_together_and_no_other(examples):
+    """Each says so in its docstring: an export and its changes, and what was there before the first run."""
+    tables = defaultdict(set)
+    for dag in examples().values():
+        for task in dag.tasks:
+            if task.task_type == "StripeIdentityToWarehouseOperator":
+                tables[task.warehouse_conn_id, task.table].add(dag.dag_id.removeprefix("stripe_identity_"))
+    assert {table: dags for table, dags in tables.items() if len(dags) > 1} == {
+        ("duckdb_default", "verification_sessions"): {"daily", "to_duckdb"},
+        ("duckdb_default", "verification_session_events"): {"history_to_duckdb", "history_backfill"},
+        ("postgres_default", "verification_sessions"): {"to_postgres", "backfill", "warehouse"},
+        ("postgres_default", "verification_session_events"): {"history_to_postgres", "warehouse"},
+    }
+
+
 def test_the_accounts_example_exports_each_account_into_its_own_object(server, tmp_path, monkeypatch, examples):
     monkeypatch.setenv("STRIPE_IDENTITY_LAKE", tmp_path.as_uri())
     monkeypatch.setenv("AIRFLOW_VAR_STRIPE_ACCOUNTS", '["acct_1", "acct_2"]')
@@ -127,22 +156,38 @@ def test_the_accounts_example_exports_each_account_into_its_own_object(server, t
     assert {path.parts[-2] for path in tmp_path.rglob("*.jsonl.gz")} == {"dt=2026-01-15"}
 
 
+def test_the_connected_accounts_example_keeps_one_table_of_all(server, tmp_path, monkeypatch, examples):
+    monkeypatch.setenv("STRIPE_IDENTITY_LAKE", (tmp_path / "lake").as_uri())
+    duckdb_connection(monkeypatch, tmp_path / "warehouse.duckdb")
+    yesterday = TODAY - DAY
+    for account, count in (("acct_1", 2), ("acct_2", 3), ("acct_3", 0), ("acct_gone", 1)):
+        server.connect_account(account)
+        for number in range(count):
+            server.create_session(account=account, created=yesterday + number)
+    server.create_session(created=yesterday)  # the platform's own
+    server.revoke_account("acct_gone")
+    dag = examples()["stripe_identity_connected_accounts"]
+    for _ in range(2):
+        assert dag.test(logical_date=datetime.fromtimestamp(TODAY, UTC)).state == "success"
+    statement = "SELECT _stripe_account, count(*) FROM verification_sessions_of_accounts GROUP BY ALL ORDER BY ALL"
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as warehouse:
+        assert warehouse.sql(statement).fetchall() == [("acct_1", 2), ("acct_2", 3)]
+    assert len(list((tmp_path / "lake").rglob("*.jsonl.gz"))) == 1
+
+
 @pytest.fixture
 def stripe(monkeypatch, tmp_path):
-    """A server whose clock the test sets, from three days ago on, and where the recipes write."""
-    now = SimpleNamespace(now=TODAY - 3 * DAY)
-    with StripeIdentityServer(clock=lambda: now.now) as server:
-        server.at = lambda second: setattr(now, "now", second)
+    """An emulator whose clock the test sets, from three days ago on, and where the recipes write."""
+    with ClockedEmulator(TODAY - 3 * DAY) as server:
         monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
         monkeypatch.setenv("STRIPE_IDENTITY_LAKE", (tmp_path / "lake").as_uri())
-        monkeypatch.setenv("STRIPE_IDENTITY_WAREHOUSE", str(tmp_path / "warehouse.duckdb"))
+        duckdb_connection(monkeypatch, tmp_path / "warehouse.duckdb")
         yield server
 
 
-@postgres_hook_with_psycopg_3
 def test_the_recipes_make_and_keep_their_tables_equal_to_stripe(stripe, examples, postgres, monkeypatch, tmp_path):
     monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", postgres)
-    stripe.populate(300, TODAY - 3 * 365 * DAY, TODAY - 60 * DAY)
+    stripe.populate(300, TODAY - 400 * DAY, TODAY - 60 * DAY)
     statement = "SELECT id, status, created, redaction IS NOT NULL FROM verification_sessions ORDER BY id"
 
     def in_stripe(**filters):
@@ -167,8 +212,12 @@ def test_the_recipes_make_and_keep_their_tables_equal_to_stripe(stripe, examples
 
     dags = examples()
     recent = [stripe.create_session()["id"] for _ in range(4)]
-    old = [one["id"] for one in stripe.sessions(created={"lt": TODAY - 300 * DAY}, status="verified")]
-    stripe.at(TODAY - 2 * DAY)
+    old = [
+        one["id"]
+        for one in stripe.sessions(created={"lt": TODAY - 300 * DAY}, status="verified")
+        if not one["redaction"]
+    ]
+    stripe.now = TODAY - 2 * DAY + 60
     run_daily(TODAY - 2 * DAY)
     new = in_stripe(created={"gte": TODAY - 3 * DAY})
     assert in_duckdb() == in_postgres() == new
@@ -176,23 +225,98 @@ def test_the_recipes_make_and_keep_their_tables_equal_to_stripe(stripe, examples
     stripe.redact(recent[1])
     stripe.redact(old[0])
 
-    # Some months fail; the others come in all the same, and another run completes them.
-    first = datetime.fromtimestamp(TODAY - 3 * 365 * DAY, UTC)
-    today = datetime.fromtimestamp(TODAY, UTC)
-    months = (today.year - first.year) * 12 + today.month - first.month
-    conf = {"first_month": f"{first:%Y-%m}", "months": months}
+    # One month fails; the others come in all the same, and another run completes them, the running month included.
+    moment = TODAY - 2 * DAY + 40_000
+    first, now = datetime.fromtimestamp(TODAY - 400 * DAY, UTC), datetime.fromtimestamp(moment, UTC)
+    months = (now.year - first.year) * 12 + now.month - first.month + 1
+    for number in range(months):  # whichever fails, sessions are missing
+        year, month = divmod(first.year * 12 + first.month - 1 + number, 12)
+        stripe.create_session(created=int(datetime(year, month + 1, 1, tzinfo=UTC).timestamp()), status="canceled")
+    stripe.now = moment + 40
+    conf = {"first_month": f"{first:%Y-%m}"}
     stripe.inject(Fault.status(403))
-    failed = run("stripe_identity_backfill", run_conf=conf)
+    failed = run("stripe_identity_backfill", run_after=now, run_conf=conf)
     assert failed.state == "failed"
     states = Counter(str(task.state) for task in failed.get_task_instances())
-    assert states == {"success": 2 + 2 * (months - 1), "failed": 1, "upstream_failed": 1}
+    assert states == {"success": 1 + 2 * (months - 1), "failed": 1, "upstream_failed": 1}
     assert len(new) < len(in_postgres()) < len(in_stripe())
-    assert run("stripe_identity_backfill", run_conf=conf).state == "success"
+    stripe.now = moment + 100
+    later = now + timedelta(minutes=1)
+    assert run("stripe_identity_backfill", run_after=later, run_conf=conf).state == "success"
     assert [row[0] for row in in_postgres()] == [row[0] for row in in_stripe()]
 
-    stripe.at(TODAY - DAY)
+    # The clock goes on: what comes and changes while and after the backfill ran, the daily changes bring.
+    stripe.verify(stripe.create_session()["id"])
+    stripe.now = moment + 20_000
+    stripe.cancel(stripe.create_session()["id"])
+
+    stripe.now = TODAY - DAY + 60
     run_daily(TODAY - DAY)
     assert in_postgres() == in_stripe()
     assert in_duckdb() == sorted(row for row in in_stripe() if row[2] >= TODAY - 3 * DAY or row[0] == old[0])
     with psycopg.connect(postgres) as warehouse:
         warehouse.execute("DROP TABLE verification_sessions")
+
+
+def test_the_hourly_examples_keep_sessions_events_and_views(stripe, examples, postgres, monkeypatch, tmp_path):
+    # Two examples write the same table of PostgreSQL: the history alone gets a database of its own.
+    history_alone = postgres.replace("/postgres", "/history_alone")
+    with psycopg.connect(postgres, autocommit=True) as warehouse:
+        warehouse.execute("CREATE DATABASE history_alone")
+    dags = examples()
+    start = TODAY - 2 * DAY
+
+    def in_postgres(query, uri=postgres):
+        with psycopg.connect(uri) as warehouse:
+            return warehouse.execute(query).fetchall()
+
+    def in_duckdb(query):
+        with duckdb.connect(str(tmp_path / "warehouse.duckdb")) as warehouse:
+            return warehouse.sql(query).fetchall()
+
+    def run_hour(end):
+        """A manual run has the hour before its logical date as its data interval, as a scheduled one has."""
+        for name, uri in (
+            ("stripe_identity_warehouse", postgres),
+            ("stripe_identity_history_to_duckdb", postgres),
+            ("stripe_identity_history_to_postgres", history_alone),
+        ):
+            monkeypatch.setenv("AIRFLOW_CONN_POSTGRES_DEFAULT", uri)
+            assert dags[name].test(logical_date=datetime.fromtimestamp(end, UTC)).state == "success"
+
+    try:
+        stripe.now = start + 60
+        ids = [stripe.create_session()["id"] for _ in range(3)]
+        stripe.now = start + 3660
+        run_hour(start + 3600)
+        stripe.now = start + 3700
+        stripe.verify(ids[0])
+        stripe.cancel(ids[1])
+        stripe.now = start + 7260
+        run_hour(start + 7200)
+        sessions = in_postgres("SELECT id, status FROM verification_sessions ORDER BY id")
+        assert sessions == sorted((one["id"], one["status"]) for one in stripe.sessions())
+        query = "SELECT _event_id FROM verification_session_events ORDER BY 1"
+        events = in_postgres(query)
+        assert in_duckdb(query) == events
+        assert in_postgres(query, history_alone) == events
+        assert len(events) >= 5
+        timeline = dict(in_postgres("SELECT id, verified_at FROM verification_session_timeline"))
+        assert timeline.keys() == set(ids)
+        assert [session_id for session_id in ids if timeline[session_id]] == ids[:1]
+        (counts,) = in_postgres("SELECT created, verified, canceled FROM verification_session_funnel")
+        assert counts == (3, 1, 1)
+        # The other way into the same table: what Stripe still has of the time before.
+        monkeypatch.setenv(
+            "AIRFLOW_CONN_DUCKDB_DEFAULT", json.dumps({"conn_type": "duckdb", "host": str(tmp_path / "b.duckdb")})
+        )
+        run = dags["stripe_identity_history_backfill"].test(
+            logical_date=datetime.fromtimestamp(start + 7200, UTC), run_conf={"days": 20}
+        )
+        assert run.state == "success"
+        with duckdb.connect(str(tmp_path / "b.duckdb")) as database:
+            assert database.sql(query).fetchall() == events
+    finally:
+        with psycopg.connect(postgres, autocommit=True) as connection:
+            connection.execute("DROP TABLE IF EXISTS verification_sessions, verification_session_events CASCADE")
+            connection.execute("DROP DATABASE history_alone WITH (FORCE)")

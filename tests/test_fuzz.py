@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -11,17 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hostile_server import HostileServer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.hostile_server import HostileServer
 
-from airflow_provider_stripe_identity.airflow_names import AirflowFailException
-from airflow_provider_stripe_identity.changes import ChangeStream, EventCursor
+from airflow_provider_stripe_identity._airflow.version_compat import AirflowFailException
+from airflow_provider_stripe_identity._stripe_api.parameters import EVENT_TYPES
+from airflow_provider_stripe_identity._waiting.events import EventReader
+from airflow_provider_stripe_identity.exceptions import StripeError
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
-from airflow_provider_stripe_identity.stripe_api import StripeError
-from airflow_provider_stripe_identity.stripe_api.parameters import EVENT_TYPES
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 #: ``FUZZ_EXAMPLES=20000 .venv/bin/pytest tests/test_fuzz.py --timeout 0`` looks longer.
@@ -39,7 +38,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HostileServer]
 
 
 def real_pages() -> list[dict[str, Any]]:
-    """Pages of sessions, of one of them, and of events, as the embedded server answers them."""
+    """Pages of sessions, of one of them, and of events, as the emulator answers them."""
     with StripeIdentityServer() as server, pytest.MonkeyPatch.context() as patch:
         patch.setenv("AIRFLOW_CONN_REAL", server.airflow_connection())
         hook = StripeIdentityHook("real")
@@ -76,24 +75,22 @@ def sense(_: Path) -> None:
     json.dumps(judged.xcom_value)
 
 
-def poll(_: Path) -> None:
-    asyncio.run(ChangeStream("stripe_identity_default").poll())
-
-
 def watch(_: Path) -> None:
-    for payload in EventCursor().fresh(StripeIdentityHook(), EVENT_TYPES):
-        json.dumps(payload)
-    EventCursor.at_the_end(StripeIdentityHook(), EVENT_TYPES)
+    reader = EventReader(EVENT_TYPES)
+    for _page in range(3):
+        for event in reader.read_page(StripeIdentityHook()).events:
+            json.dumps(event)
+        json.dumps(reader.place().as_json())
 
 
 def read(_: Path) -> None:
     hook = StripeIdentityHook()
-    _, said = hook.test_connection()
+    _valid, said = hook.test_connection()
     assert said.isprintable()
     hook.get_verification_session(REAL[2]["id"])
 
 
-CALLERS = [export, sense, poll, watch, read]
+CALLERS = [export, sense, watch, read]
 
 NUMBERS = st.integers() | st.sampled_from([2**63, 2**64, 10**30, -1, 253402300800]) | st.floats()
 TEXTS = st.text(max_size=20) | st.sampled_from(["", "x" * 300, "a\nb", "\x1b[31m", "verified", "list", "event"])

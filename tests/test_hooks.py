@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import pytest
 
-from airflow_provider_stripe_identity.connection_form import CONN_FIELDS
+from airflow_provider_stripe_identity._connection.form import CONN_FIELDS
+from airflow_provider_stripe_identity._stripe_api.client import DEFAULT_API_VERSION
+from airflow_provider_stripe_identity.exceptions import StripeInvalidRequestError
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api import StripeInvalidRequestError
-from airflow_provider_stripe_identity.stripe_api.client import DEFAULT_API_VERSION
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
 
 
@@ -123,21 +123,40 @@ def test_an_account_of_the_hook_is_used_instead_of_the_connections(server, make_
 
 
 class TestTestConnection:
-    def test_success_says_the_mode(self, server, hook):
-        assert hook.test_connection() == (
-            True,
-            "Connected to Stripe Identity (test mode); VerificationSessions can be listed",
+    def test_success_says_the_mode_the_account_and_what_can_be_read(self, server, hook):
+        worked, message = hook.test_connection()
+        assert worked
+        assert message == (
+            "Connected to Stripe Identity (test mode, the key's own account); VerificationSessions can be listed; "
+            "events can be read"
         )
-        server.create_session()
-        assert "(test mode)" in hook.test_connection()[1]
-        assert dict(server.requests[-1].query)["limit"] == "1"
+        assert [request.path for request in server.requests] == ["/v1/identity/verification_sessions", "/v1/events"]
+        assert {dict(request.query)["limit"] for request in server.requests} == {"1"}
 
-    def test_a_gateways_mode_is_that_of_its_sessions(self, make_connection):
+    @pytest.mark.parametrize(
+        ("extra", "account"),
+        [({"stripe_account": "acct_1"}, "account acct_1"), ({"stripe_context": "acct_1"}, "context acct_1")],
+    )
+    def test_the_account_is_the_one_that_is_read(self, server, make_connection, extra, account):
+        server.create_session(account="acct_1")
+        connection = json.loads(server.airflow_connection()) | {"extra": extra}
+        assert f"(test mode, {account})" in make_connection(json.dumps(connection)).test_connection()[1]
+
+    def test_without_events_it_works_and_says_what_is_lost(self, server, make_connection):
+        server.api_keys["rk_test_no_events"] = {"verification_sessions"}
+        connection = json.loads(server.airflow_connection()) | {"password": "rk_test_no_events"}
+        worked, message = make_connection(json.dumps(connection)).test_connection()
+        assert worked
+        for said in ("VerificationSessions can be listed", "events cannot be read", "exports of changes", "watchers"):
+            assert said in message
+        assert "deferred sensors poll one by one (GET /v1/events: 403" in message
+
+    def test_a_gateways_mode_is_that_of_what_is_read(self, make_connection):
         with StripeIdentityServer(gateway=True, livemode=True) as gateway:
             hook = make_connection(json.dumps({"conn_type": "stripe_identity", "host": gateway.url}))
-            assert "mode unknown" in hook.test_connection()[1]
+            assert "(mode unknown, there is no session yet, the gateway's account)" in hook.test_connection()[1]
             gateway.create_session()
-            assert "(live mode)" in hook.test_connection()[1]
+            assert "(live mode, the gateway's account)" in hook.test_connection()[1]
 
     @pytest.mark.parametrize(
         ("connection", "said"),

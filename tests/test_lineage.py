@@ -8,11 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from airflow.providers.common.compat.openlineage.facet import SchemaDatasetFacet
 from airflow.sdk import Asset, AssetAlias
-from airflow_versions import HookLineageCollector
+from support.airflow_versions import HookLineageCollector
 
-from airflow_provider_stripe_identity import lineage as lineage_module
-from airflow_provider_stripe_identity.lineage import openlineage
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
+from airflow_provider_stripe_identity.operators import _lineage as lineage_module
+from airflow_provider_stripe_identity.operators._lineage import openlineage
 
 MAY_1, MAY_2 = datetime(2026, 5, 1, tzinfo=UTC), datetime(2026, 5, 2, tzinfo=UTC)
 

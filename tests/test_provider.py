@@ -19,14 +19,14 @@ import jsonschema
 import pytest
 from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.triggers.base import BaseTrigger
-from airflow_versions import AIRFLOW
 from packaging.version import Version
+from support.airflow_versions import AIRFLOW
+from support.paths import ROOT
 
 import airflow_provider_stripe_identity as package
-from airflow_provider_stripe_identity.airflow_names import BaseHook
+from airflow_provider_stripe_identity._airflow.version_compat import BaseHook
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 
-ROOT = Path(__file__).resolve().parents[1]
 INFO = package.get_provider_info()
 BASES = {"hooks": BaseHook, "operators": BaseOperator, "sensors": BaseSensorOperator, "triggers": BaseTrigger}
 
@@ -157,11 +157,11 @@ def test_everything_public_is_documented(name):
             assert member.__doc__, f"{name}.{member_name}"
 
 
-def test_stripe_api_does_not_know_airflow_nor_does_the_embedded_server():
+def test_stripe_api_does_not_know_airflow_nor_does_the_emulator():
     """Importing them must not import Airflow."""
     code = (
-        "import sys, airflow_provider_stripe_identity.stripe_api.client, "
-        "airflow_provider_stripe_identity.stripe_api.listing, airflow_provider_stripe_identity.testing\n"
+        "import sys, airflow_provider_stripe_identity._stripe_api.client, "
+        "airflow_provider_stripe_identity._stripe_api.listing, airflow_provider_stripe_identity.testing\n"
         "sys.exit('airflow' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import duckdb
 import psycopg
 import pytest
+import sqlglot
 from jsonschema import Draft202012Validator
+from support.paths import STRIPE_SPECIFICATION
 
-from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, EVENT_COLUMNS, PERSONAL_FIELDS, SECRET_FIELDS
+from airflow_provider_stripe_identity._export.fields import (
+    ACCOUNT_FIELD,
+    DEFAULT_FIELDS,
+    EVENT_FIELDS,
+    FIELDS,
+    PERSONAL_FIELDS,
+    SECRET_FIELDS,
+)
 from airflow_provider_stripe_identity.operators import (
     StripeIdentityChangesToObjectStorageOperator,
     StripeIdentityToObjectStorageOperator,
 )
 from airflow_provider_stripe_identity.schema import COLUMNS, DIALECTS, columns, ddl, json_schema, merge
 
-SPECIFICATION = Path(__file__).resolve().parents[2] / "shared" / "stripe" / "identity-openapi.json"
+
+def test_every_field_that_may_be_written_has_a_column_and_a_secret_one_has_none():
+    names = [column.name for column in COLUMNS]
+    assert not set(names) & {"client_secret", "url"}
+    assert {"provided_details", "verified_outputs"} == set(names) - {column.name for column in columns()}
+    assert len(set(names)) == len(names) == len(FIELDS) - len(SECRET_FIELDS)
 
 
-def test_the_columns_are_the_fields_that_are_written():
-    assert tuple(column.name for column in COLUMNS) == DEFAULT_FIELDS + PERSONAL_FIELDS + EVENT_COLUMNS
-    assert tuple(column.name for column in COLUMNS if column.personal) == PERSONAL_FIELDS
-    assert tuple(column.name for column in columns()) == DEFAULT_FIELDS + EVENT_COLUMNS
-
-
-@pytest.mark.skipif(not SPECIFICATION.is_file(), reason="needs Stripe's specification")
+@pytest.mark.skipif(not STRIPE_SPECIFICATION.is_file(), reason="needs Stripe's specification")
 def test_the_columns_are_what_stripe_specifies():
-    session = json.loads(SPECIFICATION.read_text())["components"]["schemas"]["identity.verification_session"]
-    ours = {column.name: column for column in COLUMNS if column.name not in EVENT_COLUMNS}
+    session = json.loads(STRIPE_SPECIFICATION.read_text())["components"]["schemas"]["identity.verification_session"]
+    ours = {column.name: column for column in COLUMNS if column.name not in (*EVENT_FIELDS, ACCOUNT_FIELD)}
     assert ours.keys() == session["properties"].keys() - set(SECRET_FIELDS)
     assert {name for name, column in ours.items() if not column.nullable} == set(session["required"])
     names = {"string": "text", "object": "json"}
@@ -126,3 +133,23 @@ def test_wrong_arguments_are_refused_by_name():
         ddl("duckdb", "t", fields=["id", "client_secret"])
     with pytest.raises(ValueError, match="fields: id is missing"):
         ddl("duckdb", "t", fields=["status"])
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_merge_of_every_dialect_writes_the_account_of_a_row(dialect):
+    """Of one that is new and of one that replaces another, as the dialect itself reads the SQL."""
+    assert ACCOUNT_FIELD in {column.name for column in columns(DEFAULT_FIELDS)}
+    sql = merge(dialect, "raw.sessions", "raw.staged", as_of=1, fields=DEFAULT_FIELDS)
+    statements = [statement for statement in sqlglot.parse(sql, dialect=dialect) if statement]
+
+    def named(*kinds: type[sqlglot.exp.Expression]) -> set[str]:
+        found = (part for statement in statements for part in statement.find_all(*kinds))
+        return {name.name.lower() for part in found for name in part.find_all(sqlglot.exp.Identifier)}
+
+    assert ACCOUNT_FIELD in named(sqlglot.exp.Insert), "a new row"
+    # Redshift deletes the row that is replaced, and inserts the other.
+    replaces = named(sqlglot.exp.Update, sqlglot.exp.OnConflict)
+    assert ACCOUNT_FIELD in replaces or (dialect == "redshift" and named(sqlglot.exp.Delete)), "a row that is replaced"
+    (created,) = sqlglot.parse(ddl(dialect, "raw.sessions", fields=DEFAULT_FIELDS), dialect=dialect)
+    assert created is not None
+    assert ACCOUNT_FIELD in {column.name.lower() for column in created.find_all(sqlglot.exp.ColumnDef)}

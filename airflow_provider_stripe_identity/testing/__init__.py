@@ -1,5 +1,5 @@
 """
-An embedded, stateful Stripe Identity server for tests, demonstrations and benchmarks.
+A stateful emulator of Stripe Identity's API for tests, demonstrations and benchmarks.
 
 It needs nothing but the standard library::
 
@@ -13,8 +13,28 @@ It needs nothing but the standard library::
 
 from __future__ import annotations
 
-from .faults import Fault
-from .server import RecordedRequest, StripeIdentityServer
-from .store import StripeError
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Fault", "RecordedRequest", "StripeError", "StripeIdentityServer"]
+if TYPE_CHECKING:
+    from .api import Response
+    from .faults import Fault
+    from .server import RecordedRequest, StripeIdentityServer
+    from .store import EmulatorError
+
+__all__ = ["EmulatorError", "Fault", "RecordedRequest", "Response", "StripeIdentityServer"]
+
+_MODULES = {
+    "EmulatorError": "store",
+    "Fault": "faults",
+    "RecordedRequest": "server",
+    "Response": "api",
+    "StripeIdentityServer": "server",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import the server at first use: every ``airflow`` command reads :mod:`.options`, few serve."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_MODULES[name]}", __name__), name)

@@ -89,7 +89,7 @@ class Fault:
 
     @classmethod
     def reset(cls) -> Fault:
-        """Reset the connection instead of an answer."""
+        """Reset the connection instead of a response."""
         return cls("reset")
 
     @classmethod
@@ -128,7 +128,7 @@ class Fault:
 
 def rate_limited(reason: str, headers: Mapping[str, str | None] | None = None) -> Response:
     """
-    Return Stripe's answer to too many requests.
+    Return Stripe's response to too many requests.
 
     :param reason: which limit was hit
     :param headers: further headers

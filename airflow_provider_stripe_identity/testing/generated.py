@@ -8,12 +8,22 @@ contain the number of their first session, which is how a filter finds all of th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from hashlib import blake2b
 from math import pi, sin
 from typing import Any
 
-from .objects import REASONS, WITHOUT_REPORT, Json, credentials, erased, event, last_error
+from .objects import (
+    REASONS,
+    STRIPES_PAGES,
+    WITHOUT_REPORT,
+    Json,
+    credentials,
+    erased,
+    event,
+    last_error,
+    verification_report,
+)
 
 _RETRY_AFTER = 300
 # For each of a column's four rows: the rows of the first and of the last attempt of its person.
@@ -71,12 +81,25 @@ class Population:
     :param rank: where this stream stands among those of the account
     :param account: the account it belongs to; ids differ between accounts
     :param livemode: whether they are live sessions
+    :param pages: returns the address of a session's verification page
     """
 
-    def __init__(self, count: int, start: int, end: int, *, seed: int, rank: int, account: str, livemode: bool) -> None:
+    def __init__(
+        self,
+        count: int,
+        start: int,
+        end: int,
+        *,
+        seed: int,
+        rank: int,
+        account: str,
+        livemode: bool,
+        pages: Callable[[], str] = lambda: STRIPES_PAGES,
+    ) -> None:
         if count < 0 or (count and start >= end):
             raise ValueError("a population needs a count of 0 or more and a start before its end")
-        self.end = end
+        self.pages = pages
+        self._end = end
         self.changed: dict[int, Json] = {}
         self._count, self._start, self._span = count, start, end - start
         self._rank, self._livemode = rank, livemode
@@ -96,7 +119,11 @@ class Population:
         """Return when session `i` was created: within its share of the period, most in the middle of a day."""
         u = (i + int.from_bytes(self._roll(i)[8:11], "big") / (1 << 24)) / self._count
         turns = 2 * pi * self._days
-        return min(self._start + int(self._span * (u + 0.6 / turns * sin(turns * u))), self.end - 1)
+        return min(self._start + int(self._span * (u + 0.6 / turns * sin(turns * u))), self._end - 1)
+
+    def moment(self, i: int, stage: int) -> int:
+        """Return when session `i` reaches a stage of its life; never after a population that ends now."""
+        return min(self.created(i) + STAGES[stage], self._end - 1)
 
     def find(self, session_id: str) -> int | None:
         """Return the number that an id of this population contains."""
@@ -159,7 +186,7 @@ class Population:
             "url": None,
         }
         if usable:
-            session |= credentials(session_id, self._livemode)
+            session |= credentials(session_id, self._livemode, self.pages())
         if session_type == "verification_flow":
             session["verification_flow"] = f"vf_1{self._tag}{person[15] % 3:020}"
         return erased(session) if redaction == "redacted" else session
@@ -244,9 +271,8 @@ class PopulationEvents:
 
     def key(self, i: int) -> tuple[int, ...]:
         """Return the place of an event in the order of all events."""
-        created, *rest = self._population.key(i)
-        # Nothing lies in the future of a population that ends now.
-        return min(created + STAGES[self._stage], self._population.end - 1), *rest, self._stage
+        _, *rest = self._population.key(i)
+        return self._population.moment(i, self._stage), *rest, self._stage
 
     def find(self, event_id: str) -> int | None:
         """Return the number of the session that an event id of this stage contains."""
@@ -273,12 +299,54 @@ class PopulationEvents:
         before: Json = {"last_error": None, "last_verification_report": None, "redaction": None}
         if self._stage <= PROCESSING:
             session |= before | {"status": "requires_input" if self._stage == CREATED else "processing"}
-            session |= credentials(session["id"], session["livemode"])
+            session |= credentials(session["id"], session["livemode"], self._population.pages())
         elif self._stage == OUTCOME:
             session["redaction"] = None
         happened = self._population.happened(i, self._stage)
         assert happened  # noqa: S101  # found or matched before
         return event(f"evt_1{session['id'][4:]}{self._stage}", happened, self.key(i)[0], session)
+
+
+class PopulationReports:
+    """
+    A stream of the reports about a population, oldest first.
+
+    :param population: the sessions
+    """
+
+    def __init__(self, population: Population) -> None:
+        self._population = population
+
+    def __len__(self) -> int:
+        return len(self._population)
+
+    def key(self, i: int) -> tuple[int, ...]:
+        """Return the place of a report in the order of all reports."""
+        _, *rest = self._population.key(i)
+        return self._population.moment(i, OUTCOME), *rest
+
+    def find(self, report_id: str) -> int | None:
+        """Return the number of the session that a report's id contains."""
+        i = self._population.find(report_id.replace("vr_", "vs_", 1)) if report_id.startswith("vr_") else None
+        return None if i is None or self._population.generated(i)["last_verification_report"] is None else i
+
+    def candidates(self, wanted: dict[str, Any], low: int, high: int) -> Sequence[int]:
+        """Return the numbers of all sessions in a range that can match: few, if a person or a session is named."""
+        if "verification_session" in wanted:
+            numbers = map(self._population.find, wanted["verification_session"])
+            return sorted(i for i in numbers if i is not None and low <= i < high)
+        return self._population.candidates(wanted, low, high)
+
+    def match(self, i: int, wanted: dict[str, Any]) -> Json | None:
+        """Return the report about session `i`, if there is one and it is wanted."""
+        if self._population.generated(i)["last_verification_report"] is None:
+            return None
+        report = self.item(i)
+        return report if all(report.get(name) in values for name, values in wanted.items()) else None
+
+    def item(self, i: int) -> Json:
+        """Return the report about session `i`."""
+        return verification_report(self._population.generated(i), self._population.moment(i, OUTCOME))
 
 
 def events(population: Population) -> Iterator[PopulationEvents]:

@@ -1,4 +1,4 @@
-"""Stripe's objects as the server knows them: what belongs into a session, a report and an event."""
+"""Stripe's objects as the server knows them: what belongs in a session, a report and an event."""
 
 from __future__ import annotations
 
@@ -8,7 +8,12 @@ from typing import Any
 Json = dict[str, Any]
 
 API_VERSION = "2026-07-29.dahlia"
+STRIPES_PAGES = "https://verify.stripe.com"
 STATUSES = ("canceled", "processing", "requires_input", "verified")
+EVENT_TYPES = tuple(
+    f"identity.verification_session.{change}"
+    for change in ("created", "processing", "verified", "requires_input", "canceled", "redacted")
+)
 
 # Every `last_error.code` of a session, the frequent ones of each kind first.
 REASONS = {
@@ -45,6 +50,8 @@ _FIRST_NAMES = ("Jenny", "Zoë", "José", "Łukasz", "Nguyễn", "Siobhán", "�
 _LAST_NAMES = ("Rosen", "O'Neill", "Müller", "Szczepański", "Văn", "van der Berg", "山田", 'de "la" Cruz', "Öz", "Li")
 _CITIES = (("San Francisco", "CA", "US"), ("Zürich", "ZH", "CH"), ("São Paulo", "SP", "BR"), ("Dublin", None, "IE"))
 _ID_NUMBERS = (("us_ssn", "000-00-"), ("br_cpf", "000.000.000-"), ("sg_nric", "S000000"))
+# What a report may hold
+_CHECKS = ("document", "id_number", "selfie", "email", "phone")
 # These say what happened, not to whom.
 _NOT_PERSONAL = ("status", "type", "code", "reason", "id_number_type")
 
@@ -58,17 +65,18 @@ def last_error(code: str) -> Json:
     return {"code": code, "reason": REASONS.get(code, "The verification failed.")}
 
 
-def credentials(session_id: str, livemode: bool) -> Json:
+def credentials(session_id: str, livemode: bool, pages: str = STRIPES_PAGES) -> Json:
     """
     Return `client_secret` and `url`, which a session has while the person can still use them.
 
     :param session_id: the session's id
     :param livemode: whether the session is a live one
+    :param pages: where the page is on which the person is verified
     """
     mode, secret = "live" if livemode else "test", session_id[4:]
     return {
         "client_secret": f"{session_id}_secret_{mode}_{secret}",
-        "url": f"https://verify.stripe.com/start/{mode}_{secret}",
+        "url": f"{pages}/start/{mode}_{secret}",
     }
 
 
@@ -117,13 +125,12 @@ def verified_outputs(session: Json, outputs: Json | None = None) -> Json | None:
     return redacted
 
 
-def verification_report(session: Json, created: int, redacted: bool) -> Json:
+def verification_report(session: Json, created: int) -> Json:
     """
     Return the report of one attempt.
 
     :param session: the session right after the attempt
     :param created: when the attempt ended
-    :param redacted: whether the session has been redacted since
     """
     person = _person(session["id"])
     options = session["options"] or {}
@@ -167,11 +174,20 @@ def verification_report(session: Json, created: int, redacted: bool) -> Json:
         "options": {name: options[name] for name in ("document", "id_number") if name in options},
         "type": session["type"],
         "verification_session": session["id"],
-        **(_without_person(checks) if redacted else checks),
+        **checks,
     }
     if "verification_flow" in session:
         report["verification_flow"] = session["verification_flow"]
     return report
+
+
+def erased_report(report: Json) -> Json:
+    """
+    Return a report as it is after the redaction of its session.
+
+    :param report: the report
+    """
+    return report | {name: _without_person(report[name]) for name in _CHECKS if name in report}
 
 
 def event(event_id: str, event_type: str, created: int, session: Json) -> Json:

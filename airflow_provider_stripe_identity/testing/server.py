@@ -1,4 +1,4 @@
-"""The embedded server: HTTP around `api`, limits and faults."""
+"""The emulator as a server: HTTP around `api`, limits and faults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from email.message import Message
@@ -37,11 +37,11 @@ class RecordedRequest:
     """
     A request that the server received.
 
-    :param method: GET or POST
+    :param method: GET, POST or any other
     :param path: the path, without the query
     :param query: names and values of the query, in their order
     :param headers: the headers; reading one ignores its case
-    :param status: the HTTP status of the answer, None as long as there is none, and after a reset
+    :param status: the HTTP status of the response, None as long as there is none, and after a reset
     :param time: `time.monotonic()` of its arrival
     """
 
@@ -62,19 +62,19 @@ class StripeIdentityServer:
     :param api_key: the secret key that it accepts
     :param host: the address to listen on
     :param port: the port, 0 for any that is free
-    :param path_prefix: what all paths start with, such as `/stripe`
+    :param path_prefix: prefix of all paths, such as `/stripe`
     :param gateway: whether it needs no key, as a gateway that adds the credentials itself
     :param livemode: whether its objects are live ones
-    :param latency: seconds that every answer takes
-    :param rate_limit: requests a second that each endpoint accepts
+    :param latency: latency of every response, in seconds
+    :param rate_limit: requests per second that each endpoint accepts
     :param concurrency_limit: requests at once that each endpoint accepts
-    :param clock: tells the time in epoch seconds: when changes happen, which events are kept, and `Date`
+    :param clock: returns the time in epoch seconds: when changes happen, which events are kept, and `Date`
     """
 
     def __init__(
         self,
         *,
-        api_key: str = "sk_test_embedded",
+        api_key: str = "sk_test_emulator",
         host: str = "127.0.0.1",
         port: int = 0,
         path_prefix: str = "",
@@ -89,6 +89,10 @@ class StripeIdentityServer:
         self.latency, self.rate_limit, self.concurrency_limit = latency, rate_limit, concurrency_limit
         #: Whether to compress for clients that accept it
         self.gzip = True
+        #: Called with each request before it is answered, in its thread: for something that happens meanwhile
+        self.before_answer: Callable[[RecordedRequest], object] | None = None
+        #: Called with each response before it is sent; what it returns is sent instead, if it is not None
+        self.after_answer: Callable[[RecordedRequest, Response], Response | None] | None = None
         #: The last requests, oldest first
         self.requests: deque[RecordedRequest] = deque(maxlen=100_000)
         self._api = Api(api_key=api_key, gateway=gateway, path_prefix=path_prefix, livemode=livemode, clock=clock)
@@ -97,7 +101,7 @@ class StripeIdentityServer:
         self._limits = _Limits()
         self._stopping = threading.Event()
         self._http: _HTTPServer | None = None
-        #: Permissions by key: "verification_sessions", "events", "account"
+        #: Permissions by key, to be changed: "verification_sessions", "events", "account", "connected_accounts"
         self.api_keys = self._api.api_keys
         self.inject, self.fault_every, self.clear_faults = self._faults.inject, self._faults.every, self._faults.clear
 
@@ -106,6 +110,7 @@ class StripeIdentityServer:
         self._stopping.clear()
         self._http = _HTTPServer((self.host, self.port), self)
         self.port = self._http.server_address[1]
+        self._api.pages = self.url
         threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
         return self
 
@@ -138,6 +143,28 @@ class StripeIdentityServer:
             connection["password"] = self.api_key
         return json.dumps(connection)
 
+    # The accounts
+
+    def connect_account(self, account: str, *, created: datetime | float | None = None) -> None:
+        """
+        Connect an account, which then has sessions and events of its own. Those named to `populate` and
+        `create_session` are connected by that.
+
+        :param account: its id
+        :param created: when it was connected, by default now: `GET /v1/accounts` lists the newest first
+        """
+        store = self._api.store(account)
+        if created is not None:
+            store.created = _epoch(created)
+
+    def revoke_account(self, account: str) -> None:
+        """
+        Let a connected account withdraw the platform's access: it is listed no more, and refused with 403.
+
+        :param account: its id
+        """
+        self._api.revoke(account)
+
     # The sessions
 
     def populate(
@@ -150,7 +177,7 @@ class StripeIdentityServer:
         :param start: when the first may be created: epoch seconds or an aware datetime
         :param end: when the last is created, exclusive
         :param seed: another seed, another population
-        :param account: a connected account, None for the key's own
+        :param account: an account, connected from now on; None for the key's own
         """
         self._api.store(account).populate(count, _epoch(start), _epoch(end), seed=seed)
 
@@ -178,61 +205,73 @@ class StripeIdentityServer:
             store.create(client_reference_id=client_reference_id, status=status, created=second, **fields)
         )
 
-    def update_session(self, id: str, *, account: str | None = None, **fields: Any) -> Json:  # noqa: A002
+    def update_session(self, session_id: str, *, account: str | None = None, **fields: Any) -> Json:
         """
         Set fields of a session. A new status brings its consequences and its event.
 
-        :param id: the session's id
+        :param session_id: its id
         :param account: where it is, None to look for it
         :param fields: any fields but `id`, `object` and `created`
         """
-        return copy.deepcopy(self._store_of(id, account).update(id, **fields))
+        return copy.deepcopy(self._store_of(session_id, account).update(session_id, **fields))
 
-    def process(self, id: str, **fields: Any) -> Json:  # noqa: A002
+    def process(self, session_id: str, *, event_created: datetime | float | None = None, **fields: Any) -> Json:
         """
         Let Stripe start to check what the person has submitted.
 
-        :param id: the session's id
+        :param session_id: its id
+        :param event_created: when the event says that it happened, by default now. In the past: an event that is
+            listed late. The other methods have it too
         :param fields: other fields to set
         """
-        return self._transition(id, "processing", **fields)
+        return self._transition(session_id, "processing", event_created=event_created, **fields)
 
-    def verify(self, id: str, **fields: Any) -> Json:  # noqa: A002
+    def verify(self, session_id: str, *, event_created: datetime | float | None = None, **fields: Any) -> Json:
         """
         Let the check succeed.
 
-        :param id: the session's id
+        :param session_id: its id
+        :param event_created: when the event says that it happened, by default now
         :param fields: other fields to set, such as `verified_outputs`
         """
-        return self._transition(id, "verified", **fields)
+        return self._transition(session_id, "verified", event_created=event_created, **fields)
 
-    def require_input(self, id: str, *, code: str = "document_unverified_other", **fields: Any) -> Json:  # noqa: A002
+    def require_input(
+        self,
+        session_id: str,
+        *,
+        code: str = "document_unverified_other",
+        event_created: datetime | float | None = None,
+        **fields: Any,
+    ) -> Json:
         """
         Let the check fail.
 
-        :param id: the session's id
+        :param session_id: its id
         :param code: the code of its last error
+        :param event_created: when the event says that it happened, by default now
         :param fields: other fields to set
         """
-        return self._transition(id, "requires_input", code=code, **fields)
+        return self._transition(session_id, "requires_input", code=code, event_created=event_created, **fields)
 
-    def cancel(self, id: str, **fields: Any) -> Json:  # noqa: A002
+    def cancel(self, session_id: str, *, event_created: datetime | float | None = None, **fields: Any) -> Json:
         """
         Cancel a session.
 
-        :param id: the session's id
+        :param session_id: its id
+        :param event_created: when the event says that it happened, by default now
         :param fields: other fields to set
         """
-        return self._transition(id, "canceled", **fields)
+        return self._transition(session_id, "canceled", event_created=event_created, **fields)
 
-    def redact(self, id: str, *, status: str = "redacted") -> Json:  # noqa: A002
+    def redact(self, session_id: str, *, status: str = "redacted") -> Json:
         """
         Erase what a session knows about a person; one that waits for input is canceled first.
 
-        :param id: the session's id
+        :param session_id: its id
         :param status: "processing" starts the redaction only
         """
-        return copy.deepcopy(self._store_of(id).redact(id, status=status))
+        return copy.deepcopy(self._store_of(session_id).redact(session_id, status=status))
 
     def sessions(self, *, account: str | None = None, **filters: Any) -> Iterator[Json]:
         """
@@ -252,8 +291,12 @@ class StripeIdentityServer:
         store = self._api.stores[account or OWN_ACCOUNT]
         return store.sessions(session_filters(filters), *created_bounds(filters))
 
-    def _transition(self, id: str, status: str, **fields: Any) -> Json:  # noqa: A002
-        return copy.deepcopy(self._store_of(id).transition(id, status, **fields))
+    def _transition(
+        self, session_id: str, status: str, *, event_created: datetime | float | None = None, **fields: Any
+    ) -> Json:
+        second = None if event_created is None else _epoch(event_created)
+        changed = self._store_of(session_id).transition(session_id, status, event_created=second, **fields)
+        return copy.deepcopy(changed)
 
     def _store_of(self, session_id: str, account: str | None = None) -> Store:
         for store in [self._api.stores[account]] if account else list(self._api.stores.values()):
@@ -263,28 +306,31 @@ class StripeIdentityServer:
 
     # The requests
 
-    def _answer(self, request: Request, fault: Fault | None) -> Response:
+    @contextmanager
+    def _answered(self, request: Request, fault: Fault | None) -> Iterator[Response]:
+        """Give the response; it counts as a request at once until it was sent."""
         if fault and fault.response:
-            self._wait(self.latency)
-            return fault.response
+            yield fault.response
+            return
         if fault and fault.kind == "stuck_cursor":
             query = [(k, v) for k, v in request.query if k not in ("starting_after", "ending_before")]
             request = Request(request.method, request.path, query, request.headers, request.form)
         endpoint = self._api.endpoint(request)
         if refused := self._limits.enter(endpoint, self.rate_limit, self.concurrency_limit):
-            self._wait(self.latency)
-            return rate_limited(refused)
+            yield rate_limited(refused)
+            return
         try:
-            self._wait(self.latency + (fault.seconds if fault and fault.kind == "delay" else 0))
+            if fault and fault.kind == "delay":
+                self._wait(fault.seconds)
             response = self._api.answer(request)
+            if fault and fault.kind == "empty_page" and response.body.get("object") == "list":
+                response = Response(response.status, response.body | {"data": [], "has_more": True}, response.headers)
+            yield response
         finally:
             self._limits.leave(endpoint)
-        if fault and fault.kind == "empty_page" and response.body.get("object") == "list":
-            return Response(response.status, response.body | {"data": [], "has_more": True}, response.headers)
-        return response
 
     def _wait(self, seconds: float) -> None:
-        if seconds:
+        if seconds > 0:
             self._stopping.wait(seconds)
 
 
@@ -364,29 +410,42 @@ class _Handler(BaseHTTPRequestHandler):
         # At once: a client that gives up on a slow answer has sent a request all the same.
         recorded = RecordedRequest(self.command, url.path, query, self.headers, None, arrived)
         owner.requests.append(recorded)
+        if owner.before_answer:
+            owner.before_answer(recorded)
         if fault and fault.kind == "reset":
             self._reset()
             return
-        response = owner._answer(Request(self.command, url.path, query, self.headers, form), fault)
-        recorded.status = response.status
-        self._send(response, fault)
+        with owner._answered(Request(self.command, url.path, query, self.headers, form), fault) as response:
+            if owner.after_answer:
+                response = owner.after_answer(recorded, response) or response
+            headers, content = self._encoded(response)
+            # What it takes to make a page is a part of the latency: else many at once would take longer than one.
+            owner._wait(arrived + owner.latency - time.monotonic())
+            recorded.status = response.status
+            self._send(response.status, headers, content, fault)
 
-    do_POST = do_GET  # noqa: N815
+    # Stripe answers those that no endpoint has with its own JSON.
+    do_POST = do_HEAD = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = do_GET  # noqa: N815
 
-    def _send(self, response: Response, fault: Fault | None) -> None:
+    def _encoded(self, response: Response) -> tuple[dict[str, str | None], bytes]:
         content_type, body = response.content()
-        headers: dict[str, str | None] = {
-            "Content-Type": content_type,
-            "Date": formatdate(int(self.server.owner._clock()), usegmt=True),
-            "Request-Id": f"req_{next(self._request_ids):014x}",
-        }
+        headers: dict[str, str | None] = {"Content-Type": content_type}
         if self.server.owner.gzip and "gzip" in self.headers.get("Accept-Encoding", ""):
             headers["Content-Encoding"] = "gzip"
             body = gzip.compress(body, compresslevel=1)
-        headers |= {"Content-Length": str(len(body)), **response.headers}
-        lines = [f"HTTP/1.1 {response.status} {responses.get(response.status, 'Unknown')}"]
+        return headers | {"Content-Length": str(len(body)), **response.headers}, body
+
+    def _send(self, status: int, headers: dict[str, str | None], body: bytes, fault: Fault | None) -> None:
+        headers = {
+            "Date": formatdate(int(self.server.owner._clock()), usegmt=True),
+            "Request-Id": f"req_{next(self._request_ids):014x}",
+            **headers,
+        }
+        lines = [f"HTTP/1.1 {status} {responses.get(status, 'Unknown')}"]
         lines += [f"{name}: {value}" for name, value in headers.items() if value is not None]
         head = "\r\n".join([*lines, "", ""]).encode("latin-1")
+        if self.command == "HEAD":
+            body = b""
         if fault and fault.kind == "cut_short":
             self.connection.sendall(head + body[: len(body) // 2])
             self.close_connection = True

@@ -15,10 +15,12 @@ from typing import Any, Protocol
 from . import generated
 from .generated import Population
 from .objects import (
+    STRIPES_PAGES,
     WITHOUT_REPORT,
     Json,
     credentials,
     erased,
+    erased_report,
     event,
     is_redacted,
     last_error,
@@ -45,15 +47,16 @@ _IMMUTABLE = ("id", "object", "created")
 _LATER = ("last_error", "last_verification_report", "redaction", "verified_outputs")
 
 
-class StripeError(ValueError):
+class EmulatorError(Exception):
     """
-    What Stripe answers instead of what was asked for.
+    What the emulator refuses, in Stripe's words: the response to a request, raised by the methods of the server.
 
     :param status: the HTTP status
     :param message: what went wrong
     :param code: Stripe's error code, if there is one
     :param param: the parameter at fault
-    :param headers: further headers of the answer
+    :param error_type: Stripe's type of the error
+    :param headers: further headers of the response
     """
 
     def __init__(
@@ -63,12 +66,13 @@ class StripeError(ValueError):
         *,
         code: str | None = None,
         param: str | None = None,
+        error_type: str = "invalid_request_error",
         headers: dict[str, str | None] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.headers = headers or {}
-        error = {"code": code, "message": message, "param": param, "type": "invalid_request_error"}
+        error = {"code": code, "message": message, "param": param, "type": error_type}
         self.body: Json = {"error": {name: value for name, value in error.items() if value is not None}}
 
 
@@ -136,19 +140,33 @@ class Store:
 
     :param account: the account's id
     :param livemode: whether its objects are live ones
-    :param clock: tells the time in epoch seconds
+    :param clock: returns the time in epoch seconds
+    :param pages: returns the address of a session's verification page
     """
 
-    def __init__(self, account: str, *, livemode: bool, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        account: str,
+        *,
+        livemode: bool,
+        clock: Callable[[], float] = time.time,
+        pages: Callable[[], str] = lambda: STRIPES_PAGES,
+    ) -> None:
         self.account, self.livemode = account, livemode
-        self._clock = clock
+        self._clock, self._pages = clock, pages
+        #: When it was opened or connected
         self.created = int(clock())
+        #: Accounts that are connected to this one, in the order of their connection
+        self.connected: dict[str, Store] = {}
         self._lock = threading.RLock()
         self._ids = 0
         self._populations: list[Population] = []
-        self._sessions, self._events = Recorded(), Recorded()
-        self._streams: dict[str, list[_Stream]] = {"session": [self._sessions], "event": [self._events]}
-        self._reports: dict[str, tuple[int, Json]] = {}
+        self._sessions, self._reports, self._events = Recorded(), Recorded(), Recorded()
+        self._streams: dict[str, list[_Stream]] = {
+            "session": [self._sessions],
+            "report": [self._reports],
+            "event": [self._events],
+        }
         self._outputs: dict[str, Json] = {}
 
     # What there is
@@ -158,10 +176,18 @@ class Store:
         with self._lock:
             rank = len(self._populations)
             population = Population(
-                count, start, end, seed=seed, rank=rank, account=self.account, livemode=self.livemode
+                count,
+                start,
+                end,
+                seed=seed,
+                rank=rank,
+                account=self.account,
+                livemode=self.livemode,
+                pages=self._pages,
             )
             self._populations.append(population)
             self._streams["session"].append(population)
+            self._streams["report"].append(generated.PopulationReports(population))
             self._streams["event"] += generated.events(population)
 
     def page(
@@ -177,7 +203,7 @@ class Store:
         """
         Return the first objects between two places.
 
-        :param kind: "session" or "event"
+        :param kind: "session", "report" or "event"
         :param wanted: values to accept, by field
         :param low: the oldest place, inclusive
         :param high: the newest place, exclusive
@@ -222,7 +248,7 @@ class Store:
         """
         Return an object and its place.
 
-        :param kind: "session" or "event"
+        :param kind: "session", "report" or "event"
         :param object_id: its id
         """
         with self._lock:
@@ -235,11 +261,13 @@ class Store:
         return None
 
     def _current(self, kind: str, item: Json) -> Json:
-        """Return an object as it is to be seen now: redacting a session redacts the events about it."""
+        """Return an object as it is to be seen now: redacting a session redacts its reports and events."""
         if kind == "event":
             snapshot = item["data"]["object"]
             if is_redacted(self.session(snapshot["id"])):
                 return {**item, "data": {"object": erased(snapshot)}}
+        if kind == "report" and is_redacted(self.session(item["verification_session"])):
+            return erased_report(item)
         return item
 
     def session(self, session_id: str) -> Json:
@@ -259,21 +287,10 @@ class Store:
 
         :param report_id: its id
         """
-        with self._lock:
-            created, session = self._generated_report(report_id) or self._reports.get(report_id) or (0, None)
-            if session is None:
-                raise missing("verification_report", report_id)
-            redacted = is_redacted(self.session(session["id"]))
-            return verification_report({**session, "last_verification_report": report_id}, created, redacted)
-
-    def _generated_report(self, report_id: str) -> tuple[int, Json] | None:
-        for population in self._populations:
-            i = population.find(report_id.replace("vr_", "vs_", 1))
-            if i is not None:
-                session = population.generated(i)
-                if session["last_verification_report"] == report_id:
-                    return session["created"] + generated.STAGES[generated.OUTCOME], session
-        return None
+        found = self.find("report", report_id)
+        if found is None:
+            raise missing("verification_report", report_id)
+        return found[1]
 
     def verified_outputs(self, session: Json) -> Json | None:
         """
@@ -317,7 +334,7 @@ class Store:
                 "url": None,
                 **{name: value for name, value in fields.items() if name not in _LATER},
             }
-            session |= credentials(session_id, self.livemode)
+            session |= credentials(session_id, self.livemode, self._pages())
             self._sessions.add(session)
             self._record("created", session, now)
             happened = status if status != "requires_input" or fields.get("last_error") else None
@@ -336,13 +353,16 @@ class Store:
             status = fields.get("status", session["status"])
             return self._change(session, status if status != session["status"] else None, fields)
 
-    def transition(self, session_id: str, status: str, *, code: str | None = None, **fields: Any) -> Json:
+    def transition(
+        self, session_id: str, status: str, *, code: str | None = None, event_created: int | None = None, **fields: Any
+    ) -> Json:
         """
         Take a session to its next status, if it can get there.
 
         :param session_id: its id
         :param status: the status
         :param code: with `requires_input`: why the check failed
+        :param event_created: when the event says that it happened, by default now
         :param fields: other fields to set
         """
         _refuse_immutable(fields)
@@ -354,7 +374,7 @@ class Store:
                 fields = {"last_error": last_error(code), **fields}
                 if code not in WITHOUT_REPORT:
                     fields = {"last_verification_report": self._new_id("vr"), **fields}
-            return self._change(session, status, fields)
+            return self._change(session, status, fields, event_created)
 
     def redact(self, session_id: str, *, status: str = "redacted") -> Json:
         """
@@ -386,8 +406,9 @@ class Store:
                 break
         else:
             self._sessions.replace(session)
-        if report_id := session["last_verification_report"]:
-            self._reports.setdefault(report_id, (now, session))
+        report_id = session["last_verification_report"]
+        if report_id and not self.find("report", report_id):
+            self._reports.add(verification_report(session, now))
         if happened:
             self._record(happened, session, now)
         return session
@@ -407,7 +428,7 @@ class Store:
                 return {"status": happened, **unusable}
             case "processing":
                 return {"status": happened, "last_error": None}
-        return {"status": happened, **credentials(session["id"], session["livemode"])}
+        return {"status": happened, **credentials(session["id"], session["livemode"], self._pages())}
 
     def _record(self, happened: str, session: Json, now: int) -> None:
         self._events.add(event(self._new_id("evt"), happened, now, session))
@@ -418,16 +439,16 @@ class Store:
         return f"{prefix}_1{digits}"
 
 
-def missing(kind: str, object_id: str, *, status: int = 404, param: str = "id") -> StripeError:
+def missing(kind: str, object_id: str, *, status: int = 404, param: str = "id") -> EmulatorError:
     """
-    Return Stripe's answer to an id that it does not know.
+    Return Stripe's response to an id that it does not know.
 
     :param kind: what the id should be of, in Stripe's words
     :param object_id: the id
     :param status: the HTTP status
     :param param: the parameter that held the id
     """
-    return StripeError(status, f"No such {kind}: '{object_id}'", code="resource_missing", param=param)
+    return EmulatorError(status, f"No such {kind}: '{object_id}'", code="resource_missing", param=param)
 
 
 def _refuse_immutable(fields: Json) -> None:
@@ -435,6 +456,6 @@ def _refuse_immutable(fields: Json) -> None:
         raise ValueError(f"Stripe alone sets these fields of a session: {', '.join(sorted(fixed))}")
 
 
-def _impossible(session: Json, status: str) -> StripeError:
+def _impossible(session: Json, status: str) -> EmulatorError:
     now = "redacted" if session["redaction"] else session["status"]
-    return StripeError(400, f"The VerificationSession {session['id']} is {now}: it cannot become {status}.")
+    return EmulatorError(400, f"The VerificationSession {session['id']} is {now}: it cannot become {status}.")

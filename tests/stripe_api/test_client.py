@@ -7,7 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from airflow_provider_stripe_identity.stripe_api import (
+from airflow_provider_stripe_identity._stripe_api import client as client_module
+from airflow_provider_stripe_identity._stripe_api.client import StripeIdentityClient
+from airflow_provider_stripe_identity._stripe_api.listing import list_page
+from airflow_provider_stripe_identity.exceptions import (
     StripeAPIConnectionError,
     StripeAPIError,
     StripeAuthenticationError,
@@ -15,9 +18,6 @@ from airflow_provider_stripe_identity.stripe_api import (
     StripePermissionError,
     StripeRateLimitError,
 )
-from airflow_provider_stripe_identity.stripe_api import client as client_module
-from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-from airflow_provider_stripe_identity.stripe_api.listing import list_page
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
 
 SESSIONS = "/v1/identity/verification_sessions"
@@ -37,10 +37,10 @@ def page(client: StripeIdentityClient, **cursor):
 
 
 RETRYABLE = {
-    "cut short": (Fault.cut_short(), StripeAPIConnectionError, "no whole answer arrived.*IncompleteRead"),
-    "reset": (Fault.reset(), StripeAPIConnectionError, "no whole answer arrived.*ConnectionResetError"),
-    "not JSON": (Fault.not_json(), StripeAPIError, "the answer is not a JSON object"),
-    "not a list": (Fault.not_a_list(), StripeAPIError, "the answer is not a list of Stripe's"),
+    "cut short": (Fault.cut_short(), StripeAPIConnectionError, "no complete response arrived.*IncompleteRead"),
+    "reset": (Fault.reset(), StripeAPIConnectionError, "no complete response arrived.*ConnectionResetError"),
+    "not JSON": (Fault.not_json(), StripeAPIError, "the response is not a JSON object"),
+    "not a list": (Fault.not_a_list(), StripeAPIError, "the response is not a list of Stripe's"),
     "empty with has_more": (Fault.empty_page(), StripeAPIError, "an empty page that promises more"),
     "409": (Fault.status(409), StripeAPIError, "409"),
     "429 with a reason": (Fault.rate_limited(), StripeRateLimitError, "429.*endpoint-rate"),
@@ -106,14 +106,17 @@ def test_a_read_timeout_is_retried_and_bounded(stripe_identity_server, caplog):
     server = stripe_identity_server
     client = StripeIdentityClient(server.api_key, base_url=server.url, timeout=0.2, max_retries=1)
     server.inject(Fault.delay(2), Fault.delay(2))
-    with caplog.at_level(logging.WARNING), pytest.raises(StripeAPIConnectionError, match="whole answer.*timed out"):
+    with (
+        caplog.at_level(logging.WARNING),
+        pytest.raises(StripeAPIConnectionError, match="complete response.*timed out"),
+    ):
         page(client)
     assert ["attempt 1 failed" in message for message in caplog.messages] == [True]
 
 
 @pytest.mark.usefixtures("instant_backoff")
 def test_a_body_that_drips_is_given_up(stripe_identity_server):
-    """Every single read is in time, so the read timeout alone would wait for ever."""
+    """Every single read is in time, so the read timeout alone would wait forever."""
     server = stripe_identity_server
     server.create_session()
     client = StripeIdentityClient(server.api_key, base_url=server.url, timeout=0.3, max_retries=0)
@@ -238,7 +241,7 @@ def test_a_redirect_does_not_carry_the_key_away(stripe_identity_server, client):
         ({"api_key": "pk_test_x"}, "password.*publishable"),
         ({"api_key": ""}, "password"),
         ({"api_key": "sk_test_x\n"}, "password.*line break"),
-        ({"api_key": " sk_test_x"}, "password.*blank"),
+        ({"api_key": " sk_test_x"}, "password.*space"),
         ({"api_key": "sk_test_ü"}, "password.*ASCII"),
         ({"api_key": None}, "password.*missing"),
         ({"api_key": "sk_org_live_x"}, "stripe_context"),
@@ -291,3 +294,10 @@ def test_neither_key_nor_query_is_in_any_log_line_or_error(stripe_identity_serve
             assert secret not in text + str(vars(error.value))
     # urllib3 logs every request line at DEBUG, query included; the key is in none.
     assert not [message for message in caplog.messages if key in message or "****1234" in message]
+
+
+def test_the_headers_of_an_answer_can_be_had(client):
+    seen: list[str] = []
+    client.get(SESSIONS, received=seen.append)
+    (headers,) = seen
+    assert headers["request-id"].startswith("req_")

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from airflow_provider_stripe_identity._stripe_api import clock as clock_module
+from airflow_provider_stripe_identity._stripe_api.clock import StripeClock
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api import clock as clock_module
-from airflow_provider_stripe_identity.stripe_api.clock import StripeClock
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 answers = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 60), st.floats(0, 60)), min_size=1, max_size=6)
@@ -27,7 +27,7 @@ answers = st.lists(st.tuples(st.floats(0, 100), st.floats(0, 60), st.floats(0, 6
 )
 def test_it_is_never_told_later_than_it_is(ahead, wrong, answers, moment):
     """Stripe is ``ahead`` of our monotonic clock; answers are sent, dated by Stripe, and take their time to arrive."""
-    clock = StripeClock()
+    clock = StripeClock(direct=True)
     now = 0.0
     with pytest.MonkeyPatch.context() as patch:
         times = SimpleNamespace(time=lambda: now + ahead + wrong, monotonic=lambda: now)
@@ -42,8 +42,9 @@ def test_it_is_never_told_later_than_it_is(ahead, wrong, answers, moment):
         assert told >= moment + ahead - 2 - min(until_here for *_, until_here in answers)
 
 
-def test_without_a_date_the_machines_own_clock_has_to_do():
-    clock = StripeClock()
+@pytest.mark.parametrize("direct", [True, False])
+def test_without_a_date_the_machines_own_clock_has_to_do(direct):
+    clock = StripeClock(direct=direct)
     clock.heard(None)
     clock.heard("yesterday")
     assert abs(clock.at(time.monotonic()) - time.time()) < 2
@@ -55,3 +56,26 @@ def test_an_answer_of_stripes_sets_it(make_connection):
         before = time.monotonic()
         hook.list_verification_sessions_page(limit=1)
         assert hook.client.clock.at(before) in (1_499_999_999, 1_500_000_000)
+
+
+skew = st.floats(-1e5, 1e5)
+
+
+@given(gateways=skew, workers=st.floats(-1e5, 0), moment=st.floats(0, 200), swapped=st.booleans())
+def test_behind_a_gateway_it_is_a_lower_bound_unless_both_clocks_are_ahead(gateways, workers, moment, swapped):
+    gateways, workers = (workers, gateways) if swapped else (gateways, workers)
+    stripe, clock = 1e9, StripeClock(direct=False)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clock_module, "time", SimpleNamespace(time=lambda: stripe + workers, monotonic=lambda: 0.0))
+        clock.heard(formatdate(math.floor(stripe + gateways), usegmt=True))
+        assert clock.at(moment) <= moment + stripe
+
+
+def test_only_stripes_own_host_is_trusted_with_the_time(make_connection):
+    with StripeIdentityServer(clock=lambda: time.time() + 40) as gateway:
+        hook: StripeIdentityHook = make_connection(gateway.airflow_connection())
+        hook.list_verification_sessions_page(limit=1)
+        assert hook.client.clock.at(time.monotonic()) <= time.time()
+    clock = make_connection("stripe-identity://:sk_test_x@").client.clock
+    clock.heard(formatdate(time.time() + 40))
+    assert clock.at(time.monotonic()) > time.time() + 30

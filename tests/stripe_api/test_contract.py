@@ -5,21 +5,19 @@ from __future__ import annotations
 import json
 import re
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
+from support.paths import STRIPE_SPECIFICATION
 
+from airflow_provider_stripe_identity._stripe_api.parameters import EVENT_TYPES, STATUSES
+from airflow_provider_stripe_identity.exceptions import StripeInvalidRequestError
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api import StripeInvalidRequestError
-from airflow_provider_stripe_identity.stripe_api.parameters import EVENT_TYPES, STATUSES
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
-SPECIFICATION = Path(__file__).resolve().parents[3] / "shared" / "stripe" / "identity-openapi.json"
-
-pytestmark = pytest.mark.skipif(not SPECIFICATION.is_file(), reason="needs Stripe's specification")
+pytestmark = pytest.mark.skipif(not STRIPE_SPECIFICATION.is_file(), reason="needs Stripe's specification")
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +31,7 @@ def server():
 @pytest.fixture(scope="module")
 def paths():
     """The specification's endpoints."""
-    return json.loads(SPECIFICATION.read_text())["paths"]
+    return json.loads(STRIPE_SPECIFICATION.read_text())["paths"]
 
 
 def decoded(query) -> dict:

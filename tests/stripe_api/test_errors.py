@@ -8,14 +8,14 @@ import email.utils
 import pytest
 from requests.structures import CaseInsensitiveDict
 
-from airflow_provider_stripe_identity.stripe_api import (
+from airflow_provider_stripe_identity._stripe_api.errors import error_from_response, scrub
+from airflow_provider_stripe_identity.exceptions import (
     StripeAPIError,
     StripeAuthenticationError,
     StripeInvalidRequestError,
     StripePermissionError,
     StripeRateLimitError,
 )
-from airflow_provider_stripe_identity.stripe_api.errors import error_from_response, scrub
 
 
 def error(status, body=None, **headers):

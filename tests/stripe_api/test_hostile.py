@@ -10,12 +10,12 @@ import tracemalloc
 from collections.abc import Callable, Iterator
 
 import pytest
-from hostile_server import HostileServer
+from support.hostile_server import HostileServer
 
-from airflow_provider_stripe_identity.stripe_api import StripeAPIConnectionError, StripeAPIError, StripeError
-from airflow_provider_stripe_identity.stripe_api.bounds import MAX_BODY_BYTES
-from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-from airflow_provider_stripe_identity.stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
+from airflow_provider_stripe_identity._stripe_api.client import StripeIdentityClient
+from airflow_provider_stripe_identity._stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
+from airflow_provider_stripe_identity._stripe_api.transport import MAX_BODY_BYTES
+from airflow_provider_stripe_identity.exceptions import StripeAPIConnectionError, StripeAPIError, StripeError
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
@@ -54,7 +54,7 @@ def chunk(data: bytes) -> bytes:
     return b"%x\r\n%s\r\n" % (len(data), data)
 
 
-NO_ANSWER = "no whole answer arrived"
+NO_ANSWER = "no complete response arrived"
 LARGER = "is larger than 32 MiB"
 TOO_LARGE = {
     "100 MB": ([OK + b"Content-Length: 104857600\r\n\r\n", *[MEGABYTE] * 100], b"", LARGER),
@@ -63,7 +63,11 @@ TOO_LARGE = {
     "a redirect without end": ([REDIRECT + b"\r\n"], MEGABYTE, LARGER),
     "an error without end": ([b"HTTP/1.1 503 Service Unavailable\r\n\r\n"], MEGABYTE, LARGER),
     "a gzip bomb": ([sized(gzip.compress(b" " * 200 * 2**20), b"Content-Encoding: gzip")], b"", LARGER),
-    "gzip in gzip": ([sized(gzip.compress(gzip.compress(MEGABYTE)), b"Content-Encoding: gzip, gzip")], b"", "packed"),
+    "gzip in gzip": (
+        [sized(gzip.compress(gzip.compress(MEGABYTE)), b"Content-Encoding: gzip, gzip")],
+        b"",
+        "Content-Encoding",
+    ),
     "lists in lists": ([sized(b"[" * 10_000_000)], b"", "not a JSON object"),
     "a chunk of a negative size": ([CHUNKED, b"-1\r\n"], MEGABYTE, "has no end"),
     "a chunk extension without end": ([CHUNKED, b"1;"], MEGABYTE, NO_ANSWER),
@@ -103,10 +107,10 @@ SLOW = {
 
 
 @pytest.mark.parametrize(("pieces", "endless"), SLOW.values(), ids=SLOW)
-@pytest.mark.timeout(20)
+@pytest.mark.timeout(120)  # it would never end
 def test_what_drips_is_given_up(ask: Ask, pieces, endless) -> None:
-    """Every byte is in time, so the socket's own timeout would wait for ever."""
-    with pytest.raises(StripeAPIConnectionError, match=f"{NO_ANSWER}, TimeoutError"):
+    """Every byte is in time, so the socket's own timeout would wait forever."""
+    with pytest.raises(StripeAPIConnectionError, match=f"{NO_ANSWER}: TimeoutError"):
         ask(*pieces, endless=endless, pause=0.05, timeout=0.3)
 
 
@@ -114,7 +118,8 @@ def page(text: str) -> bytes:
     """A page with one session whose metadata is this JSON."""
     return (
         b'{"object": "list", "has_more": false, "data": [{"object": "identity.verification_session", "id": "vs_1", '
-        b'"created": 1, "livemode": true, "status": "verified", "metadata": %s}]}' % text.encode()
+        b'"created": 1, "livemode": true, "status": "verified", "client_reference_id": "marked_person", '
+        b'"metadata": %s}]}' % text.encode()
     )
 
 
@@ -136,7 +141,7 @@ ODD = {
     "a chunk without its size": (CHUNKED + b'{"marked_body": 1}\r\n', NO_ANSWER),
     "gzip that is none": (sized(EMPTY_LIST, b"Content-Encoding: gzip"), NO_ANSWER),
     "gzip that ends early": (sized(gzip.compress(page("1"))[:60], b"Content-Encoding: gzip"), NO_JSON),
-    "another encoding": (sized(EMPTY_LIST, b"Content-Encoding: br"), "packed in a way that was not asked for"),
+    "another encoding": (sized(EMPTY_LIST, b"Content-Encoding: br"), "a Content-Encoding that was not requested"),
     "UTF-16": (sized(EMPTY_LIST.decode().encode("utf-16")), NO_JSON),
     "invalid UTF-8": (sized(page('"marked_body"').replace(b"_body", b"\xff\xfe")), NO_JSON),
     "half a surrogate pair": (sized(page('"\\ud800"')), NO_JSON),

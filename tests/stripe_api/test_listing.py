@@ -7,20 +7,11 @@ import itertools
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.accounts import accounts
 
+from airflow_provider_stripe_identity.exceptions import StripeAPIError
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api import StripeAPIError
-from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
-
-accounts = (f"acct_{n}" for n in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def shared_server():
-    """One server for all examples of a property; each example has an account of its own."""
-    with StripeIdentityServer() as server, pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
-        yield server
+from airflow_provider_stripe_identity.testing import Fault
 
 
 def ids(sessions):

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_provider_stripe_identity.stripe_api.parameters import (
+from airflow_provider_stripe_identity._stripe_api.parameters import (
     created_query,
     epoch_seconds,
     events_query,

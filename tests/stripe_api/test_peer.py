@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import stripe
 
+from airflow_provider_stripe_identity._stripe_api.parameters import EVENT_TYPES
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
-from airflow_provider_stripe_identity.stripe_api.parameters import EVENT_TYPES
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 START, END = 1_767_225_600, 1_767_312_000

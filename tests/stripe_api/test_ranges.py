@@ -8,12 +8,14 @@ import threading
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from support.accounts import accounts
 
+from airflow_provider_stripe_identity._stripe_api import ranges
+from airflow_provider_stripe_identity._stripe_api.client import StripeIdentityClient
+from airflow_provider_stripe_identity._stripe_api.listing import list_objects
+from airflow_provider_stripe_identity.exceptions import StripeAPIError, StripePermissionError
 from airflow_provider_stripe_identity.hooks import VERIFICATION_SESSIONS
-from airflow_provider_stripe_identity.stripe_api import StripeAPIError, StripePermissionError, ranges
-from airflow_provider_stripe_identity.stripe_api.client import StripeIdentityClient
-from airflow_provider_stripe_identity.stripe_api.listing import list_objects
-from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
+from airflow_provider_stripe_identity.testing import Fault
 
 START, END = 1_000_000, 1_000_000 + 86_400
 FAULTS = [
@@ -26,14 +28,6 @@ FAULTS = [
     Fault.rate_limited(),
     Fault.rate_limited("endpoint-concurrency"),
 ]
-accounts = (f"acct_{n}" for n in itertools.count())
-
-
-@pytest.fixture(scope="module")
-def shared_server():
-    """One server for all examples of a property; each example has an account of its own."""
-    with StripeIdentityServer() as server:
-        yield server
 
 
 def client(server, workers=4, **more):
@@ -41,8 +35,8 @@ def client(server, workers=4, **more):
     return StripeIdentityClient(server.api_key, base_url=server.url, **options)
 
 
-def listing(made, *, start=START, end=END, page_size=100):
-    return list_objects(made, VERIFICATION_SESSIONS, [], created_gte=start, created_lt=end, page_size=page_size)
+def listing(made, *, start=START, end=END, **more):
+    return list_objects(made, VERIFICATION_SESSIONS, [], created_gte=start, created_lt=end, **more)
 
 
 def ids(sessions):
@@ -71,12 +65,13 @@ seconds = st.one_of(
     workers=st.integers(1, 6),
     pages_a_range=st.integers(1, 3),
     risk=st.sampled_from([0.0, 0.02, 3.0]),
+    expected=st.sampled_from([0, 1, 60, 5_000]),
     faults=st.none() | st.integers(2, 9),
     seed=st.integers(0, 5),
 )
 @settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_the_same_sessions_in_the_same_order(
-    shared_server, seconds, page_size, workers, pages_a_range, risk, faults, seed
+    shared_server, seconds, page_size, workers, pages_a_range, risk, expected, faults, seed
 ):
     """Whatever their distribution, with faults, and with sessions being created above the window meanwhile."""
     server, account = shared_server, next(accounts)
@@ -90,7 +85,7 @@ def test_the_same_sessions_in_the_same_order(
         if faults:
             server.fault_every(faults, *FAULTS, seed=seed)
         seen = []
-        for session in listing(client(server, workers, stripe_account=account), page_size=page_size):
+        for session in listing(client(server, workers, stripe_account=account), page_size=page_size, expected=expected):
             seen.append(session["id"])
             server.create_session(account=account, created=END)
         server.clear_faults()
@@ -104,7 +99,7 @@ def test_a_range_has_its_own_cursor_and_none_of_anothers(server, monkeypatch):
     found = {}
     for session in listing(client(server), page_size=20):
         found[session["id"]] = session["created"]
-    cursors = {}
+    cursors: dict[tuple[str, str], list[str | None]] = {}
     for request in server.requests:
         query = dict(request.query)
         bounds = (query["created[gte]"], query["created[lt]"])
@@ -113,7 +108,7 @@ def test_a_range_has_its_own_cursor_and_none_of_anothers(server, monkeypatch):
     for (start, end), used in cursors.items():
         assert used[0] is None
         # A cursor comes from a page that was asked for with the same bounds.
-        assert all(int(start) <= found.get(cursor, int(start)) < int(end) for cursor in used[1:])
+        assert all(int(start) <= found.get(cursor or "", int(start)) < int(end) for cursor in used[1:])
 
 
 def test_bursts_after_gaps_cost_little_more_than_plain_paging(server):
@@ -131,6 +126,24 @@ def test_few_sessions_cost_what_plain_paging_costs(server, sessions, most):
     server.populate(sessions, START, END)
     assert len(list(listing(client(server)))) == sessions
     assert len(server.requests) <= most + 2
+
+
+@pytest.mark.parametrize("burst", [False, True])
+@pytest.mark.parametrize("wrong_by", [0.85, 1, 1.15])
+def test_a_known_number_of_few_sessions_costs_no_more(server, burst, wrong_by):
+    """Not even where a dense first page promises far more."""
+    server.populate(900, END - 3_600 if burst else START, END)
+    assert len(list(listing(client(server, 8), expected=round(900 * wrong_by)))) == 900
+    assert len(server.requests) <= 9 + 2
+
+
+@pytest.mark.parametrize("sessions", [0, 90, 900, 5_000])
+@pytest.mark.parametrize("wrong_by", [0, 0.1, 10, 1_000_000])
+def test_a_wrong_expectation_costs_few_requests(server, sessions, wrong_by):
+    """Far too many: one nearly empty request for each at once. Far too few: time alone."""
+    server.populate(sessions, START, END)
+    assert len(list(listing(client(server, 8), expected=round((sessions or 1_000) * wrong_by)))) == sessions
+    assert len(server.requests) <= max(sessions / 100, 1) * 1.12 + 7
 
 
 @pytest.mark.parametrize("shape", ["even", "hot"])
@@ -154,24 +167,23 @@ def test_as_many_are_read_at_once_as_there_are_workers(server):
     """Four requests wait at the server for one another: with fewer at once they would wait in vain."""
     server.populate(8_000, START, END)
     barrier, in_vain = threading.Barrier(4, timeout=20), []
-    answer, count = type(server)._answer, itertools.count()
+    count = itertools.count()
 
-    def wait_for_the_others(self, *arguments):
+    def wait_for_the_others(request):
         if 20 <= next(count) < 24:
             try:
                 barrier.wait()
             except threading.BrokenBarrierError:
                 in_vain.append(1)
-        return answer(self, *arguments)
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(type(server), "_answer", wait_for_the_others)
-        assert len(list(listing(client(server, 4)))) == 8_000
+    server.before_answer = wait_for_the_others
+    assert len(list(listing(client(server, 4)))) == 8_000
     assert not in_vain
 
 
 def test_a_reader_that_stops_reading_stops_the_workers(server, monkeypatch):
     monkeypatch.setattr(ranges, "PAGES_A_RANGE", 3)
+    monkeypatch.setattr(ranges, "PAGES_AHEAD", 3)
     server.populate(10_000, START, END)
     sessions = listing(client(server, 4), page_size=20)
     next(sessions)
@@ -179,7 +191,7 @@ def test_a_reader_that_stops_reading_stops_the_workers(server, monkeypatch):
 
     def pages_ahead():
         with state._changed:
-            return sum(len(found.pages) for found in state._ranges)
+            return sum(len(found.pages) for found in state._ranges._ranges)
 
     previous = -1
     while previous != (previous := len(server.requests)):

@@ -1,0 +1,1 @@
+"""What differs between Airflow versions, and what an error does to a task."""

@@ -1,0 +1,1 @@
+"""The endpoint to try: requests as something to paste."""

@@ -1,0 +1,1 @@
+"""Loading: from objects that the exports wrote to one table of a warehouse."""

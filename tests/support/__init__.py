@@ -1,0 +1,1 @@
+"""What tests share: servers, stores, Airflow itself. Fixtures are in the conftests."""
