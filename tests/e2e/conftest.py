@@ -6,10 +6,13 @@ import signal
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
-from airflow_stack import AirflowStack
-from airflow_stack import run_dags_test as run_dags_test_in
+from support.airflow_stack import AirflowStack
+from support.airflow_stack import run_dags_test as run_dags_test_in
+
+COUNTED: list[str] = []
 
 
 def pytest_configure() -> None:
@@ -22,8 +25,8 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
     """Return a function that starts an Airflow with the module's DAGs folder and environment."""
     with contextlib.ExitStack() as stack:
 
-        def start(dags: Path, env: Mapping[str, str] | None = None) -> AirflowStack:
-            return stack.enter_context(AirflowStack(tmp_path_factory.mktemp("airflow"), dags, env))
+        def start(dags: Path, env: Mapping[str, str] | None = None, **arguments: Any) -> AirflowStack:
+            return stack.enter_context(AirflowStack(tmp_path_factory.mktemp("airflow"), dags, env, **arguments))
 
         yield start
 
@@ -32,6 +35,19 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder that a module's exports go to."""
     return tmp_path_factory.mktemp("lake")
+
+
+@pytest.fixture(scope="session")
+def tell() -> Callable[[str], None]:
+    """Say what was counted in the summary of the run."""
+    return COUNTED.append
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if COUNTED:
+        terminalreporter.section("counted")
+        for line in COUNTED:
+            terminalreporter.line(line)
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import requests
-from airflow_stack import AirflowStack, is_alive
+from support.airflow_stack import AirflowStack, is_alive
 
 DAGS = """
 import os

@@ -7,10 +7,10 @@ import os
 from pathlib import Path
 
 import pytest
-from airflow_stack import AirflowStack, run_dags_test
-from browser import ConnectionsPage, chromium
+from support.airflow_stack import AirflowStack, run_dags_test
+from support.browser import ConnectionsPage, chromium
 
-from airflow_provider_stripe_identity.connection_form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
+from airflow_provider_stripe_identity._connection.form import CONN_FIELDS, UI_FIELD_BEHAVIOUR
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 DAG = """
@@ -97,7 +97,7 @@ def test_a_picture_for_the_readme(page, tmp_path):
 @pytest.mark.parametrize(
     ("connection_id", "fields", "told"),
     [
-        ("works", {}, ["Successful", "(test mode)", "can be listed"]),
+        ("works", {}, ["Successful", "(test mode, the key's own account)", "can be listed", "events can be read"]),
         ("wrong_key", {"password": "sk_test_wrong"}, ["Failed", "401", "Check the API key"]),
         ("no_permission", {"password": "rk_test_events_only"}, ["Failed", "403", "Identity -> Verification Sessions"]),
         ("unreachable", {"host": "http://127.0.0.1", "port": 1}, ["Failed", "Check the network"]),
@@ -135,6 +135,7 @@ def test_a_saved_connection_works_as_one_from_a_uri_does(page, stripe, airflow, 
         "stripe_context": "acct_1",
         "timeout": 7.5,
         "max_retries": 2,
+        "max_outage": 120,
         "max_requests_per_second": 12.5,
         "max_concurrency": 3,
     }

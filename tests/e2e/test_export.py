@@ -14,9 +14,10 @@ from typing import Any
 import duckdb
 import pytest
 import requests
-from airflow_stack import AirflowStack
+from support.airflow_stack import AirflowStack
+from support.paths import EXAMPLES
 
-from airflow_provider_stripe_identity.jsonl import DEFAULT_FIELDS, SECRET_FIELDS
+from airflow_provider_stripe_identity._export.fields import DEFAULT_FIELDS, SECRET_FIELDS
 from airflow_provider_stripe_identity.schema import columns
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
@@ -137,8 +138,10 @@ def check_export(airflow: AirflowStack, server: StripeIdentityServer, lake: Path
         assert rows(written) == [select(session, DEFAULT_FIELDS) for session in truth]
         result = airflow.xcom(dag_id, run_id, "export")
         assert time.time() - 600 < result.pop("as_of") < time.time()
+        assert result.pop("requests") >= 2
         assert result == {
             "uri": f"file://{written}",
+            "conn_id": None,
             "sessions": len(truth),
             "bytes": written.stat().st_size,
             "created_gte": epoch(start),
@@ -220,7 +223,7 @@ def test_backfilled_days_hold_every_session_once(
 
     airflow.until(created, 60, "the backfill is created")
     backfilled = runs(airflow, "backfilled", "backfill", 3)
-    written = []
+    written: list[dict[str, Any]] = []
     for day, run in zip(days, backfilled, strict=True):
         assert interval(run) == [day, day + DAY]
         check_export("backfilled", run["dag_run_id"], day, day + DAY)
@@ -398,11 +401,11 @@ def test_dags_test_of_the_example(
     warehouse = tmp_path / "warehouse.duckdb"
     done = run_dags_test(
         "stripe_identity_daily",
-        dags=HERE.parent.parent / "dags_examples",
+        dags=EXAMPLES,
         env={
             "AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT": server.airflow_connection(),
             "STRIPE_IDENTITY_LAKE": (tmp_path / "lake").as_uri(),
-            "STRIPE_IDENTITY_WAREHOUSE": str(warehouse),
+            "AIRFLOW_CONN_DUCKDB_DEFAULT": json.dumps({"conn_type": "duckdb", "host": str(warehouse)}),
         },
         logical_date=f"{TODAY:%Y-%m-%d}",
     )
@@ -431,7 +434,7 @@ def test_dags_test_of_the_example(
 
 def leaks(server: StripeIdentityServer, texts: Iterable[str]) -> set[str]:
     """Return what `texts` tell of the API key, the persons' credentials and the marked person."""
-    pattern = re.compile(r"vs_\w+_secret_\w+|https://verify\.stripe\.com/start/\w+|sk_test_marked\w+|marked\.person")
+    pattern = re.compile(r"vs_\w+_secret_\w+|https?://[\w.:]+/start/\w+|sk_test_marked\w+|marked\.person")
     credentials = {session[name] for session in server.sessions() for name in SECRET_FIELDS if session[name]}
     assert len(credentials) > 100
     assert all(pattern.fullmatch(secret) for secret in {API_KEY, *credentials})

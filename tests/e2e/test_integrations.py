@@ -12,12 +12,12 @@ from urllib.parse import parse_qsl, urlsplit
 
 import duckdb
 import pytest
-from airflow_stack import AirflowStack
+from support.airflow_stack import AirflowStack
+from support.paths import EXAMPLES
 
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
 HERE = Path(__file__).parent
-EXAMPLES = HERE.parents[1] / "dags_examples"
 MODES = {"test": "/test", "live": ""}
 MAY_1 = datetime(2026, 5, 1, 12, tzinfo=UTC)
 JAN_15, JAN_16 = datetime(2026, 1, 15, tzinfo=UTC), datetime(2026, 1, 16, tzinfo=UTC)
@@ -52,7 +52,7 @@ def airflow(
         {
             "AIRFLOW__OPENLINEAGE__TRANSPORT": json.dumps(transport),
             "STRIPE_IDENTITY_LAKE": lake.as_uri(),
-            "STRIPE_IDENTITY_WAREHOUSE": str(lake / "warehouse.duckdb"),
+            "AIRFLOW_CONN_DUCKDB_DEFAULT": json.dumps({"conn_type": "duckdb", "host": str(lake / "warehouse.duckdb")}),
         },
     )
     # In the metadata database, as users have them.
@@ -153,11 +153,11 @@ def test_the_load_runs_when_the_export_says_so(airflow: AirflowStack, lake: Path
     def loaded() -> bool:
         # The scheduled run of yesterday makes an event too, of no session.
         runs = [run for run in airflow.get(f"dags/{load}/dagRuns")["dag_runs"] if run["state"] == "success"]
-        return sum(airflow.xcom(load, run["dag_run_id"], "load") for run in runs) == 120
+        return sum(airflow.xcom(load, run["dag_run_id"], "load")["inserted"] for run in runs) == 120
 
     airflow.until(loaded, 90, "the load has run")
     with duckdb.connect(str(lake / "warehouse.duckdb")) as warehouse:
-        assert warehouse.sql("SELECT count(*) FROM exported").fetchall() == [(120,)]
+        assert warehouse.sql("SELECT count(*) FROM exported_sessions").fetchall() == [(120,)]
 
 
 # The command line, with the connections of the metadata database

@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow_stack import AirflowStack
+from support.airflow_stack import AirflowStack
 
 from airflow_provider_stripe_identity.testing import Fault, StripeIdentityServer
+from airflow_provider_stripe_identity.testing.api import Response
+from airflow_provider_stripe_identity.testing.server import RecordedRequest
 
 API_KEY = "sk_test_marked_apikey"
 DAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=2)
@@ -66,14 +68,17 @@ TRANSIENT = FAILING["broken"] + FAILING["limited"] + FAILING["malformed"]
 class MarkedServer(StripeIdentityServer):
     """Every session comes with everything that Stripe can send, whether it was asked for or not."""
 
-    def _answer(self, *arguments: Any) -> Any:
-        response = super()._answer(*arguments)
-        if response.status == 200 and isinstance(response.body, dict):
-            body = copy.deepcopy(response.body)
-            for item in body.get("data", []):
-                self._mark(item["data"]["object"] if item.get("object") == "event" else item)
-            return type(response)(200, body, response.headers)
-        return response
+    def __init__(self) -> None:
+        super().__init__(api_key=API_KEY)
+        self.after_answer = self._marked
+
+    def _marked(self, request: RecordedRequest, response: Response) -> Response:
+        if response.status != 200 or not isinstance(response.body, dict):
+            return response
+        body = copy.deepcopy(response.body)
+        for item in body.get("data", []):
+            self._mark(item["data"]["object"] if item.get("object") == "event" else item)
+        return Response(200, body, response.headers)
 
     def _mark(self, session: dict[str, Any]) -> None:
         if "status" in session:
@@ -87,18 +92,18 @@ class MarkedServer(StripeIdentityServer):
 
 @pytest.fixture(scope="module")
 def stripe() -> Iterator[StripeIdentityServer]:
-    with MarkedServer(api_key=API_KEY) as server:
+    with MarkedServer() as server:
         for hours in range(150):
             server.create_session(created=DAY + timedelta(minutes=hours), client_reference_id="marked_stranger")
         yield server
 
 
 @pytest.fixture(scope="module")
-def failing() -> Iterator[dict[str, StripeIdentityServer]]:
-    servers = {}
+def failing() -> Iterator[dict[str, MarkedServer]]:
+    servers: dict[str, MarkedServer] = {}
     try:
         for name, faults in (FAILING | {"flaky": TRANSIENT}).items():
-            servers[name] = server = MarkedServer(api_key=API_KEY).start()
+            servers[name] = server = MarkedServer().start()
             server.create_session(created=DAY, client_reference_id="marked_reference")
             server.fault_every(1, *faults)
         yield servers

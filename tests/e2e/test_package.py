@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
+from support.paths import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 NAME = "airflow-provider-stripe-identity"
+CONSTRAINTS = ROOT / "constraints" / "airflow-3.3.txt"
 
 
 def run(*command: object, cwd: Path, **env: str) -> str:
@@ -53,12 +56,30 @@ def test_an_index_would_take_it(built):
     assert output.count("PASSED") == 2
 
 
+@pytest.mark.parametrize("url", ["", "https://example.com/team/provider"])
+def test_what_an_index_shows_has_no_link_that_is_broken_there(tmp_path, url):
+    build = [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", tmp_path, ROOT]
+    run(*build, cwd=tmp_path, PROJECT_URL=url)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith("/METADATA")]
+        metadata = archive.read(name).decode()
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)\s]+)\)", metadata)
+    assert links
+    assert all(target.startswith("https://") for _, target in links)
+    version = wheel.name.split("-")[1]
+    assert (("", f"{url}/blob/v{version}/docs/quickstart.md") in links) == bool(url)
+    assert (("!", f"{url}/raw/v{version}/docs/demo.png") in links) == bool(url)
+    assert (f"Project-URL: Documentation, {url}/blob/v{version}/docs/index.md" in metadata) == bool(url)
+    assert "[Quick start]" in metadata if url else "Quick start" in metadata
+
+
 @pytest.mark.timeout(300)
 def test_the_wheel_works_where_nothing_else_is_installed(built, unpacked, tmp_path):
     run(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     (wheel,) = built.glob("*.whl")
     python = tmp_path / "venv" / "bin" / "python"
-    run(python, "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt", wheel, cwd=tmp_path)
+    run(python, "-m", "pip", "install", "--quiet", "--constraint", CONSTRAINTS, wheel, cwd=tmp_path)
     home = {"AIRFLOW_HOME": str(tmp_path / "airflow"), "COLUMNS": "200"}
     shown = run(python, "-m", "airflow", "providers", "get", NAME, cwd=tmp_path, **home)
     version = wheel.name.split("-")[1]
@@ -71,6 +92,20 @@ def test_the_wheel_works_where_nothing_else_is_installed(built, unpacked, tmp_pa
 
 
 @pytest.mark.timeout(580)
+def test_one_set_of_constraints_fits_all_extras(built, tmp_path):
+    """Each by itself resolves too: it asks for less."""
+    (wheel,) = built.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        (metadata,) = (name for name in archive.namelist() if name.endswith("/METADATA"))
+        extras = re.findall(r"^Provides-Extra: (.+)$", archive.read(metadata).decode(), re.MULTILINE)
+    assert {"amazon", "google", "microsoft"} < set(extras)
+    everything = f"{wheel}[{','.join(extras)}]"
+    pip = (sys.executable, "-m", "pip", "install", "--dry-run", "--ignore-installed", "--only-binary=:all:")
+    output = run(*pip, "--constraint", CONSTRAINTS, everything, cwd=tmp_path)
+    assert "Would install" in output
+
+
+@pytest.mark.timeout(900)
 def test_the_source_distribution_passes_its_own_tests(unpacked):
     """The package, the tests and all that they read come from the sdist."""
     output = run(sys.executable, "-m", "pytest", "-n", 2, "-q", cwd=unpacked, PYTHONPATH=str(unpacked))

@@ -1,4 +1,4 @@
-"""The stores start once, and what was tried is told at the end: the README's table is made of it."""
+"""The stores start once, and the run ends with counts of what was tried: the table of docs/evidence.md."""
 
 import os
 
@@ -7,17 +7,15 @@ os.environ["GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT"] = "false"
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import fsspec
 import pytest
-from object_stores import STORES
+from support.object_stores import MAY_1, STORES, connect
 
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 
-MAY_1 = datetime(2026, 5, 1, tzinfo=UTC)
 TRIED: list[str] = []
 
 
@@ -39,17 +37,6 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
 def store(request: pytest.FixtureRequest, started: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     """Every store in turn, behind the connection ``lake_store``."""
     return connect(started(request.param), monkeypatch)
-
-
-def connect(store: Any, monkeypatch: pytest.MonkeyPatch, **arguments: Any) -> Any:
-    """Make ``lake_store`` the store's connection. Airflow and fsspec keep file systems: forget them."""
-    from airflow.sdk.io import store as kept
-
-    monkeypatch.setattr(kept, "_STORE_CACHE", {})
-    fsspec.get_filesystem_class(store.scheme).clear_instance_cache()
-    if hasattr(store, "connection"):
-        monkeypatch.setenv("AIRFLOW_CONN_LAKE_STORE", store.connection(**arguments))
-    return store
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import sys
 import traceback
 from typing import Any
 
-from airflow_provider_stripe_identity import operators
+from airflow_provider_stripe_identity.operators import export as operators
 
 
 def say(word: object) -> None:

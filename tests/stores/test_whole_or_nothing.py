@@ -14,10 +14,10 @@ from collections.abc import Iterator
 
 import fsspec.asyn
 import pytest
-from conftest import MAY_1, connect
-from object_stores import STORES
+from support.object_stores import MAY_1, STORES, connect
 
-from airflow_provider_stripe_identity import operators, storage
+from airflow_provider_stripe_identity._export import storage
+from airflow_provider_stripe_identity.operators import export as operators
 
 # The emulator of GCS is left out: it keeps what it got of a request that was cut, which no real store does.
 CUT = ["rclone", "moto", "azurite"]

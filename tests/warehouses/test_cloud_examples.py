@@ -1,29 +1,55 @@
-"""The examples for BigQuery, Snowflake and Redshift: parsed by Airflow, their templates rendered, their SQL parsed."""
+"""The examples for BigQuery, Snowflake and Redshift are parsed; Snowflake's and Redshift's calls are recorded."""
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import sqlglot
 from airflow.dag_processing.dagbag import DagBag
-from conftest import DAY, TODAY, context
-from warehouse_steps import EXAMPLES, example, rendered
+from support.paths import EXAMPLES
+
+from airflow_provider_stripe_identity._airflow.version_compat import AirflowFailException
+from airflow_provider_stripe_identity._warehouse import redshift
+from airflow_provider_stripe_identity._warehouse.errors import LoadError
+from airflow_provider_stripe_identity._warehouse.objects import WrittenObject
+from airflow_provider_stripe_identity._warehouse.rows import EventRows, SessionRows
+from airflow_provider_stripe_identity._warehouse.snowflake import load_into
+from airflow_provider_stripe_identity._warehouse.tables import parse_table_name
+from airflow_provider_stripe_identity.operators import StripeIdentityToWarehouseOperator
 
 FOLDER = EXAMPLES / "cloud_warehouses"
-FIRST = TODAY - DAY
-KEY = f"verification_session_changes/dt={context(FIRST)['data_interval_start']:%Y-%m-%d}/sessions.jsonl.gz"
 
 
-def dag_of(warehouse: str):
-    name = f"stripe_identity_to_{warehouse}"
-    return getattr(example(f"cloud_warehouses/{name}"), name)()
+class Cursor:
+    """Answers what a load asks of a catalog, and keeps the statements."""
+
+    def __init__(self, existing, then=None):
+        self.statements, self._existing, self.rowcount = [], existing, 0
+        self._after = existing if then is None else then
+
+    def execute(self, statement, values=None, **_):
+        self.statements.append(statement)
+        self.rowcount = 3 if "INSERT" in statement.partition(" ")[0] else 1
+        return self
+
+    def fetchone(self):
+        return ("DB", "PUBLIC")
+
+    def fetchall(self):
+        found, self._existing = self._existing, self._after
+        return found
+
+    def close(self):
+        pass
 
 
-def parsed(dialect: str, sql: str) -> list[str]:
-    assert "{{" not in sql
-    return [type(statement).__name__ for statement in sqlglot.parse(sql, dialect=dialect) if statement]
+class Lines(list):
+    def __init__(self, *lines):
+        super().__init__(lines)
+        self.written, self.rows = WrittenObject("s3://lake/day's.jsonl.gz", "aws", 7, is_history=False), len(lines)
 
 
 def test_airflow_parses_them_and_they_are_documented():
@@ -32,55 +58,85 @@ def test_airflow_parses_them_and_they_are_documented():
     assert {Path(dag.fileloc).name for dag in bag.dags.values()} == {path.name for path in FOLDER.glob("*.py")}
     assert all(dag.doc_md for dag in bag.dags.values())
     for dag in bag.dags.values():
-        order = [task.task_id for task in dag.topological_sort()]
-        assert order[-2:] == ["load", "merge_rows"]
+        assert [task.task_id for task in dag.topological_sort()] == ["changes", "load"]
 
 
-@pytest.mark.parametrize("as_of", [None, 1_790_000_000])
-def test_snowflake(monkeypatch, as_of):
-    dag, seen = dag_of("snowflake"), []
-    assert rendered(dag.get_task("changes"), context(FIRST)).destination == f"s3://aws_default@lake/{KEY}"
-    create, stage = rendered(dag.get_task("stage"), context(FIRST)).sql
-    assert parsed("snowflake", create) == parsed("snowflake", stage) == ["Create"]
+@pytest.mark.parametrize("rows", [SessionRows("all", {"Order": "integer"}), EventRows()], ids=["sessions", "events"])
+@pytest.mark.parametrize("grows", [True, False])
+def test_snowflakes_statements(rows, grows):
+    existing = [(rows.key[0].upper(), "TEXT", False), ("_EVENT_ID", "TEXT", False)] if grows else []
+    cursor = Cursor(existing)
+    load_into(cursor, parse_table_name("snowflake", "raw.sessions"), rows, [Lines(b"{}\n")])
+    kinds = [statement.split()[0] for statement in cursor.statements]
+    changes = ["ALTER"] * (len(rows.table_columns) - 2) if grows else ["CREATE"]
+    assert kinds == ["SELECT", "CREATE", "CREATE", "CREATE", "PUT", "COPY", "SELECT", *changes, "MERGE"]
+    for statement in cursor.statements:
+        if not statement.startswith("PUT"):
+            assert sqlglot.parse_one(statement.replace("%s", "''"), dialect="snowflake")
+    assert '"DB"."RAW"."SESSIONS"' in cursor.statements[-1]
+
+
+@pytest.mark.parametrize(
+    ("url", "uri", "copied_from"),
+    [
+        ("s3://lake/", "s3a://lake/x/day's.jsonl.gz", ("x/", "day''s.jsonl.gz")),
+        ("s3://lake/stripe", "s3://lake/stripe/day.jsonl", ("", "day.jsonl")),
+        ("gcs://lake/", "gs://lake/dt=2026-01-01/a.jsonl", ("dt=2026-01-01/", "a.jsonl")),
+        ("s3://lake/stripe", "s3://lake/stripes/day.jsonl", None),
+        ("s3://lake/", "gs://lake/day.jsonl", None),
+    ],
+)
+def test_snowflake_copies_from_an_external_stage_what_lies_in_it(url, uri, copied_from):
+    cursor = Cursor([("STAGE_LOCATION", "URL", "String", f'["{url}"]', "")], then=[])
+    lines = Lines(b"{}\n")
+    lines.written = lines.written._replace(uri=uri)
+    load_into(cursor, parse_table_name("snowflake", "raw.sessions"), SessionRows(), [lines], "raw.lake")
+    (copy,) = (statement for statement in cursor.statements if statement.startswith("COPY"))
+    assert any(statement.startswith("PUT") for statement in cursor.statements) is (copied_from is None)
+    if copied_from:
+        assert f"FROM '@\"RAW\".\"LAKE\"/{copied_from[0]}') FILES = ('{copied_from[1]}')" in copy
+    else:
+        assert "STRIPE_IDENTITY_" in copy
+        assert "/0.jsonl)" in copy
+    assert sqlglot.parse_one(copy, dialect="snowflake")
+
+
+def test_a_stage_that_is_not_external_is_refused():
+    cursor = Cursor([("STAGE_LOCATION", "URL", "String", "", "")])
+    with pytest.raises(LoadError, match='"LAKE" is no external stage'):
+        load_into(cursor, parse_table_name("snowflake", "raw.sessions"), SessionRows(), [], "lake")
+
+
+@pytest.mark.parametrize("rows", [SessionRows("all", {"Order": "integer"}), EventRows()], ids=["sessions", "events"])
+def test_redshifts_statements(monkeypatch, rows):
+    pytest.importorskip("redshift_connector")
+    cursor = Cursor([])
+    connection = SimpleNamespace(cursor=lambda: cursor, commit=lambda: cursor.execute("COMMIT"), close=lambda: None)
     monkeypatch.setattr(
-        "airflow.providers.snowflake.transfers.copy_into_snowflake.SnowflakeHook",
-        lambda **_: SimpleNamespace(run=lambda sql, **_: seen.append(sql)),
+        "airflow.providers.amazon.aws.hooks.redshift_sql.RedshiftSQLHook",
+        lambda *_: SimpleNamespace(get_conn=lambda: connection),
     )
-    rendered(dag.get_task("load"), context(FIRST)).execute({})
-    assert parsed("snowflake", seen[0]) == ["Copy"]
-    assert f"FILES=('{KEY}')" in seen[0]
-    assert "@stripe_lake" in seen[0]
-    (merge,) = rendered(dag.get_task("merge_rows"), context(FIRST, as_of)).sql
-    assert parsed("snowflake", merge) == ["Merge"]
-    assert f"COALESCE({as_of or 'NULL'}, _event_created + 1)" in merge
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", '{"conn_type": "redshift", "host": "h", "schema": "db"}')
+    monkeypatch.setenv("AIRFLOW_CONN_AWS", json.dumps({"conn_type": "aws", "extra": {"role_arn": "arn:aws:iam::1:r"}}))
+    loaded = redshift.Redshift("warehouse").load(parse_table_name("redshift", "raw.sessions"), rows, [Lines(b"{}\n")])
+    assert loaded.location.uri == "redshift://h:5439/db/raw/sessions"
+    assert (loaded.inserted, loaded.replaced) == ((2, 1) if isinstance(rows, SessionRows) else (3, 1))
+    copy = next(statement for statement in cursor.statements if statement.startswith("COPY"))
+    assert "'s3://lake/day''s.jsonl.gz' IAM_ROLE 'arn:aws:iam::1:r' FORMAT JSON 'noshred' GZIP" in copy
+    for statement in cursor.statements:
+        if not statement.startswith(("COPY", "LOCK")):
+            assert sqlglot.parse_one(statement, dialect="redshift")
+    assert cursor.statements[-1] == "COMMIT"
 
 
-@pytest.mark.parametrize("as_of", [None, 1_790_000_000])
-def test_redshift(monkeypatch, as_of):
-    dag, seen = dag_of("redshift"), []
-    assert rendered(dag.get_task("changes"), context(FIRST)).destination == f"s3://aws_default@lake/{KEY}"
-    stage = rendered(dag.get_task("stage"), context(FIRST))
-    assert parsed("redshift", stage.sql) == ["Create", "Drop", "Create"]
-    module = "airflow.providers.amazon.aws.transfers.s3_to_redshift"
-    hook = SimpleNamespace(run=lambda sql, **_: seen.append(sql), conn=SimpleNamespace(extra_dejson={}))
-    monkeypatch.setattr(f"{module}.RedshiftSQLHook", lambda **_: hook)
-    monkeypatch.setenv("AIRFLOW_CONN_REDSHIFT_DEFAULT", '{"conn_type": "redshift"}')
-    monkeypatch.setenv("AIRFLOW_CONN_AWS_DEFAULT", "aws://key:secret@")
-    rendered(dag.get_task("load"), context(FIRST)).execute({})
-    copy = seen[0] if isinstance(seen[0], str) else "".join(seen[0])
-    for part in ("COPY public.verification_sessions_staged", f"'s3://lake/{KEY}'", "FORMAT JSON 'auto'", "GZIP"):
-        assert part in copy
-    merge = rendered(dag.get_task("merge_rows"), context(FIRST, as_of)).sql
-    assert parsed("redshift", merge) == ["Transaction", "Update", "Delete", "Insert", "Commit"]
-    assert f"COALESCE({as_of or 'NULL'}, _event_created + 1)" in merge
-
-
-@pytest.mark.parametrize("as_of", [None, 1_790_000_000])
-def test_bigquery(as_of):
-    dag = dag_of("bigquery")
-    assert rendered(dag.get_task("changes"), context(FIRST)).destination == f"gs://google_cloud_default@lake/{KEY}"
-    load = rendered(dag.get_task("load"), context(FIRST)).configuration["load"]
-    assert load["sourceUris"] == [f"gs://lake/{KEY}"]
-    merge = rendered(dag.get_task("merge_rows"), context(FIRST, as_of)).configuration["query"]["query"]
-    assert parsed("bigquery", merge) == ["Merge"]
-    assert f"COALESCE({as_of or 'NULL'}, _event_created + 1)" in merge
+def test_redshift_reads_s3_only(monkeypatch):
+    pytest.importorskip("redshift_connector")
+    monkeypatch.setenv("AIRFLOW_CONN_WAREHOUSE", '{"conn_type": "redshift", "host": "h", "schema": "db"}')
+    operator = StripeIdentityToWarehouseOperator(
+        task_id="load",
+        written={"uri": "gs://lake/x.jsonl", "as_of": 1},
+        warehouse_conn_id="warehouse",
+        table="raw.sessions",
+    )
+    with pytest.raises(AirflowFailException, match="Redshift reads objects from S3 and from no other store"):
+        operator.execute({})

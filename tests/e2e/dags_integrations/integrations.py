@@ -28,7 +28,7 @@ for mode in ("test", "live"):
 with DAG("on_object", schedule=[OBJECTS]):
 
     @task
-    def read(triggering_asset_events: dict) -> list[str]:
-        return [event.asset.uri for events in triggering_asset_events.values() for event in events]
+    def read(triggering_asset_events: dict | None = None) -> list[str]:
+        return [event.asset.uri for events in (triggering_asset_events or {}).values() for event in events]
 
     read()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import datetime, timedelta
+from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
 
@@ -16,7 +17,7 @@ DAY = datetime.fromisoformat(os.environ["LEAKS_DAY"])
 RETRIES = {"retries": 1, "retry_delay": timedelta(seconds=1)}
 WINDOW = {"created_gte": DAY, "created_lt": DAY + timedelta(days=1)}
 
-EXPORTS = {
+EXPORTS: dict[str, dict[str, Any]] = {
     "export": {},
     "export_named": {"fields": ["id", "provided_details"], "expand": ["data.verified_outputs"]},
     "export_all": {"fields": "all"},
@@ -31,7 +32,7 @@ for dag_id, arguments in EXPORTS.items():
             **{"stripe_conn_id": "stored", **WINDOW, **arguments},
         )
 
-SENSORS = {
+SENSORS: dict[str, dict[str, Any]] = {
     "sensor_poked": {"mode": "poke"},
     "sensor_deferred": {"deferrable": True},
     "sensor_wrong_key": {"deferrable": True, "stripe_conn_id": "wrong_key"},
@@ -43,7 +44,7 @@ for dag_id, arguments in SENSORS.items():
             task_id="it",
             client_reference_id="marked_reference",
             poke_interval=1,
-            timeout=300,
+            timeout=3600,
             **{"stripe_conn_id": "stored", **arguments},
         )
 

@@ -9,18 +9,18 @@ from airflow.sdk import DAG, task
 from airflow_provider_stripe_identity.sensors import StripeIdentityVerifiedSensor
 
 WAITS = {
-    "verified": {"timeout": 300},
-    "canceled": {"timeout": 300},
-    "stopped": {"timeout": 300},
-    "killed": {"timeout": 300},
-    "faults": {"timeout": 300},
-    "revoked": {"timeout": 300, "stripe_conn_id": "revoked"},
-    "alone": {"timeout": 300, "stripe_conn_id": "no_events"},
-    "backoff": {"timeout": 300, "exponential_backoff": True},
+    "verified": {"timeout": 3600},
+    "canceled": {"timeout": 3600},
+    "stopped": {"timeout": 3600},
+    "killed": {"timeout": 3600},
+    "faults": {"timeout": 3600},
+    "revoked": {"timeout": 3600, "stripe_conn_id": "revoked"},
+    "alone": {"timeout": 3600, "stripe_conn_id": "no_events"},
+    "backoff": {"timeout": 3600, "exponential_backoff": True},
     "timed_out": {"timeout": 5},
     "soft_fail": {"timeout": 5, "soft_fail": True},
     "never_fail": {"timeout": 5, "never_fail": True},
-    "execution_timeout": {"timeout": 300, "execution_timeout": timedelta(seconds=5)},
+    "execution_timeout": {"timeout": 3600, "execution_timeout": timedelta(seconds=5)},
 }
 
 for name, options in WAITS.items():

@@ -7,16 +7,16 @@ import subprocess
 import sys
 import traceback
 from importlib import metadata
-from pathlib import Path
 
 import pytest
 from airflow.sdk import Connection
-from conftest import MAY_1, connect
-from object_stores import S3, SECRET, STORES
+from support.object_stores import MAY_1, S3, SECRET, STORES, connect, free_port
+from support.paths import ROOT
 
-from airflow_provider_stripe_identity.airflow_names import AirflowFailException
+from airflow_provider_stripe_identity._airflow.version_compat import AirflowFailException
+from airflow_provider_stripe_identity._export.storage import check_store, open_destination
+from airflow_provider_stripe_identity._export.store_clients import VERIFIED_WITH
 
-ROOT = Path(__file__).resolve().parents[2]
 REMOTE = [name for name in STORES if name != "local"]
 
 KEYS = [
@@ -25,19 +25,12 @@ KEYS = [
     "ünï/日本語/👩‍👩‍👧.jsonl",
     "percent/100%/a%20b%2Fc%.jsonl",
     "quotes/'single' \"double\" `back`.jsonl",
-    "signs/a+b&c=d;e,f!g$h(i)[j]{k}~l^m|n<o>p@q:r*s.jsonl",
+    "signs/a+b&c=d;e,f!g$h(i)[j]~l^m|n<o>p@q:r*s.jsonl",
     "hash/a#1#b.jsonl",
     "dots/...jsonl/.hidden",
     "long/" + "x" * 255,
     "/".join(["y" * 101] * 10),
 ]
-
-
-def test_airflow_is_the_one_of_the_other_tests():
-    """The providers did not bring another one along."""
-    pinned = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-    for name in ("apache-airflow", "apache-airflow-core", "apache-airflow-task-sdk"):
-        assert metadata.version(name) == pinned[name]
 
 
 @pytest.mark.parametrize("conn_in", ["url", "argument"])
@@ -51,6 +44,7 @@ def test_the_bytes_are_those_of_a_local_export(server, store, export, truth, nam
         result = export(store.url(key, conn_id=""), destination_conn_id="lake_store")
     assert store.read(key) == truth(name)
     assert result["uri"] == store.url(key, conn_id="")
+    assert result["conn_id"] == ("lake_store" if conn_in == "argument" or store.scheme != "file" else None)
     assert (result["sessions"], result["bytes"]) == (250, len(truth(name)))
 
 
@@ -115,6 +109,16 @@ def test_a_missing_bucket_is_told(server, remote, export):
     with pytest.raises(Exception, match=r"(?i)bucket|container|not.?found|does not exist") as caught:
         export(remote.url("key", bucket="nosuchbucket"))
     assert not isinstance(caught.value, AirflowFailException)  # somebody may make it before the next try
+    assert_found_before_stripe_was_asked(server, caught.value)
+
+
+def assert_found_before_stripe_was_asked(server, error):
+    """In one line, with what to do in the next, and without the client's own error."""
+    assert not server.requests
+    first, second = str(error).split("\n")
+    assert first.startswith("destination: ")
+    assert second.startswith(("Create", "Check", "Give"))
+    assert error.__cause__ is error.__context__ is None
 
 
 @pytest.mark.parametrize("name", ["rclone", "azurite"])
@@ -124,17 +128,39 @@ def test_wrong_credentials_are_told_and_not_shown(server, started, export, monke
     with caplog.at_level("DEBUG"), pytest.raises(Exception, match=r"(?i)signature|authenticat|denied|auth") as caught:
         export(store.url("key"))
     assert not isinstance(caught.value, AirflowFailException)  # they may have been renewed before the next try
+    assert_found_before_stripe_was_asked(server, caught.value)
     for secret in ("wrong-marked-secret", "d3JvbmctbWFya2VkLXNlY3JldA", SECRET):
         assert secret not in "".join(traceback.format_exception(caught.value))
         assert secret not in caplog.text
     assert store.read("key") is None
 
 
+def test_a_store_that_is_not_there_is_found_before_stripe_is_asked(server, remote, export, monkeypatch):
+    connect(remote, monkeypatch, port=free_port())
+    with pytest.raises(OSError, match="destination: ") as caught:
+        export(remote.url("key"))
+    assert_found_before_stripe_was_asked(server, caught.value)
+
+
+def test_looking_at_the_store_leaves_nothing_behind(store, remote):
+    check_store(open_destination(remote.url("never/written.jsonl")))
+    assert remote.read("never/written.jsonl") is None
+    assert remote.left_overs() == []
+
+
+@pytest.mark.parametrize("library", VERIFIED_WITH)
+def test_the_private_parts_of_the_libraries_were_verified_with_the_pinned_versions(library):
+    """Where this fails, run these tests with the new version, and then write it into VERIFIED_WITH."""
+    assert metadata.version(library) == VERIFIED_WITH[library]
+
+
 @pytest.mark.parametrize(("name", "conn_id"), [("rclone", "minio_lake"), ("azurite", "azure_lake")])
-def test_the_connections_of_the_readme(server, started, export, truth, monkeypatch, name, conn_id):
+def test_the_connections_of_the_page(server, started, export, truth, monkeypatch, name, conn_id):
     """Amazon's and Google's own are only read: nothing on this machine answers to them."""
     store = connect(started(name), monkeypatch)
-    (block,) = re.findall(r"```bash\n(.*?AIRFLOW_CONN_AWS_LAKE.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    (block,) = re.findall(
+        r"```bash\n(.*?AIRFLOW_CONN_AWS_LAKE.*?)```", (ROOT / "docs" / "object-storage.md").read_text(), re.DOTALL
+    )
     block = block.rpartition("```bash\n")[2]
     environment = {
         "ACCESS_KEY": S3.login,
