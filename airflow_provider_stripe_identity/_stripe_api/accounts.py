@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from airflow_provider_stripe_identity._stripe_api.errors import StripeAPIError, StripeError, UnreadableAccountsError
+from airflow_provider_stripe_identity._stripe_api.pages import converter
 from airflow_provider_stripe_identity._stripe_api.parameters import MAX_PAGE_SIZE, page_query
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ class _AccountsPage(msgspec.Struct, tag_field="object", tag="list"):
     has_more: bool
 
 
+_to_accounts = converter(_AccountsPage)
+
+
 def list_connected_accounts(client: StripeIdentityClient) -> list[str]:
     """
     Return the ids of all accounts that are connected to the key's account, the newest first.
@@ -94,7 +98,7 @@ def list_connected_accounts(client: StripeIdentityClient) -> list[str]:
 
         def malformed(page: dict[str, Any], seen: dict[str, None] = found) -> str | None:
             try:
-                accounts = msgspec.convert(page, _AccountsPage)
+                accounts = _to_accounts(page)
             except msgspec.ValidationError as error:
                 return f"is not a list of Stripe's ({error})"
             # An account that is connected meanwhile moves the others by one place, never a whole page.
