@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import logging
-import sys
 import tempfile
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +19,7 @@ from airflow_provider_stripe_identity._airflow.failures import (
     permanent_errors_fail_the_task,
     wrong_arguments_fail_the_task,
 )
+from airflow_provider_stripe_identity._airflow.parse_warnings import warn_of_the_dag_file
 from airflow_provider_stripe_identity._airflow.version_compat import connection_of_store
 from airflow_provider_stripe_identity._export.accounts import (
     StripeAccounts,
@@ -164,6 +163,7 @@ class _ToObjectStorageOperator(BaseOperator):
         self.settle = settle
         self._destination_is_templated = is_templated(destination)
         self._done: tuple[Window, JsonLines, dict[str, Any]] | None = None
+        self._warn_of_one_name_in_two_tasks()
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Export the run's window."""
@@ -238,15 +238,38 @@ class _ToObjectStorageOperator(BaseOperator):
             problem = "has %{} without %{}, so later windows have the same name".format(*missing)
         else:
             return
-        if not self.has_dag() or getattr(self, "_BaseOperator__from_mapped", False):  # type: ignore[no-untyped-call]
+        if not self._is_being_parsed():
             return
         timetable = getattr(self.dag, "timetable", None)
         if timetable is not None and type(timetable).__name__ not in ("NullTimetable", "OnceTimetable"):
-            warnings.warn(
+            warn_of_the_dag_file(
                 f"{self.dag.dag_id}.{self.task_id}: destination {problem}, and a run replaces the object of an earlier "
-                "one. Give each window its own name, such as {created_gte:%Y-%m-%d} or {created_gte:%Y-%m-%dT%H%M}.",
-                stacklevel=_level_of_the_dag_file(),
+                "one. Give each window its own name, such as {created_gte:%Y-%m-%d} or {created_gte:%Y-%m-%dT%H%M}."
             )
+
+    def _warn_of_one_name_in_two_tasks(self) -> None:
+        """When the DAG is parsed; they may be two branches, of which one runs."""
+        if self._destination_is_templated or not self._is_being_parsed():
+            return
+        for other in self.dag.tasks:
+            if (
+                isinstance(other, _ToObjectStorageOperator)
+                and other is not self
+                and other.destination == self.destination
+                and other.destination_conn_id == self.destination_conn_id
+                and (not names_its_window(self.destination) or other._window_arguments() == self._window_arguments())
+            ):
+                warn_of_the_dag_file(
+                    f"{self.dag.dag_id}.{self.task_id}: destination is that of {other.task_id} too, and each replaces "
+                    "the object of the other. Give each task a name of its own."
+                )
+
+    def _window_arguments(self) -> tuple[Time | None, Time | None, timedelta | None]:
+        return self.created_gte, self.created_lt, self.window
+
+    def _is_being_parsed(self) -> bool:
+        """Whether the operator is made in its DAG's file, and not from a mapped one when the task runs."""
+        return self.has_dag() and not getattr(self, "_BaseOperator__from_mapped", False)  # type: ignore[no-untyped-call]
 
     def _check_names_of_mapped_tasks(self) -> None:
         """
@@ -376,17 +399,6 @@ class _ToObjectStorageOperator(BaseOperator):
 
     def _dashboard_filters(self, window: Window) -> Query:
         return ()
-
-
-def _level_of_the_dag_file() -> int:
-    """Return the ``stacklevel`` at which a warning by the caller names the line of the DAG's file."""
-    level, frame = 1, sys._getframe(1)
-    while frame.f_back and frame.f_globals.get("__name__", "").partition(".")[0] in (
-        "airflow",
-        __name__.partition(".")[0],
-    ):
-        level, frame = level + 1, frame.f_back
-    return level
 
 
 class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):

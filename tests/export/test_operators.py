@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import itertools
 import json
+import linecache
 import logging
 import time
 import warnings
@@ -34,6 +35,12 @@ DAY = {"data_interval_start": MAY_1, "data_interval_end": MAY_2, "run_id": "sche
 def operator(destination: Path | str, **arguments) -> StripeIdentityToObjectStorageOperator:
     url = destination.as_uri() if isinstance(destination, Path) else destination
     return StripeIdentityToObjectStorageOperator(task_id="export", destination=url, **arguments)
+
+
+def lines_warned_of(caught: list[warnings.WarningMessage], message: str) -> list[str]:
+    """The lines of the DAG's file that warnings name."""
+    named = [warning for warning in caught if message in str(warning.message)]
+    return [linecache.getline(warning.filename, warning.lineno).strip() for warning in named]
 
 
 def rows(path: Path) -> list[dict]:
@@ -146,8 +153,30 @@ def test_one_name_for_all_runs_of_a_schedule_is_warned_of_when_the_dag_is_parsed
     with warnings.catch_warnings(record=True) as caught, DAG("hourly", schedule=schedule, start_date=MAY_1):
         warnings.simplefilter("always")
         operator(f"s3://lake/{name}", window=timedelta(hours=1), **arguments)
-    mine = [warning for warning in caught if "hourly.export: destination" in str(warning.message)]
-    assert [warning.filename for warning in mine] == [__file__] * warned
+    (line,) = lines_warned_of(caught, "hourly.export: destination") or [""]
+    assert line.startswith("return StripeIdentityToObjectStorageOperator(") is warned
+
+
+@pytest.mark.parametrize(
+    ("names", "first", "second", "warned"),
+    [
+        (("all.jsonl", "all.jsonl"), {}, {"status": "verified"}, True),
+        (("{created_gte}.jsonl", "{created_gte}.jsonl"), {}, {}, True),
+        (("all.jsonl", "all.jsonl"), {}, {"created_gte": MAY_1, "created_lt": MAY_2}, True),
+        (("{created_gte}.jsonl", "{created_gte}.jsonl"), {}, {"created_gte": MAY_1, "created_lt": MAY_2}, False),
+        (("{created_gte}.jsonl", "{created_gte}.jsonl"), {}, {"window": timedelta(days=1)}, False),
+        (("all.jsonl", "other.jsonl"), {}, {}, False),
+        (("all.jsonl", "all.jsonl"), {}, {"destination_conn_id": "other"}, False),
+        (("{{ task.task_id }}.jsonl", "{{ task.task_id }}.jsonl"), {}, {}, False),
+    ],
+)
+def test_two_tasks_with_one_name_are_warned_of_when_the_dag_is_parsed(names, first, second, warned):
+    with warnings.catch_warnings(record=True) as caught, DAG("twice", schedule=None):
+        warnings.simplefilter("always")
+        StripeIdentityToObjectStorageOperator(task_id="one", destination=f"s3://lake/{names[0]}", **first)
+        StripeIdentityToObjectStorageOperator(task_id="two", destination=f"s3://lake/{names[1]}", **second)
+    (line,) = lines_warned_of(caught, "twice.two: destination is that of one too") or [""]
+    assert line.startswith('StripeIdentityToObjectStorageOperator(task_id="two"') is warned
 
 
 def test_mapped_tasks_may_have_a_name_each():
