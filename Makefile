@@ -3,10 +3,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 AZURITE := 3.37.0
 
-.PHONY: airflow demo docs test test-matrix lint test-e2e test-warehouses soak bench bench-peers clean
+.PHONY: airflow coverage demo docs test test-matrix lint test-e2e test-warehouses soak bench bench-peers clean
 
 # The newest Airflow that this package is tested with. Its constraints fit every extra, so one file serves two
-# environments: the plain one, and one with the packages of all object stores and warehouses (2.5 GB).
+# environments: the plain one, and one with the packages of all object stores and warehouses (2.5 GB), of which the
+# tests import a small part: it is compiled when it is imported.
 .venv/.installed: pyproject.toml constraints/airflow-3.3.txt
 	@echo "Installing Airflow and the tools of this project into .venv ..."
 	@$(PYTHON) -m venv .venv
@@ -17,7 +18,7 @@ AZURITE := 3.37.0
 .venv-extras/.installed: pyproject.toml constraints/airflow-3.3.txt
 	$(PYTHON) -m venv .venv-extras
 	.venv-extras/bin/pip install --quiet --constraint constraints/airflow-3.3.txt --upgrade pip
-	.venv-extras/bin/pip install --quiet --constraint constraints/airflow-3.3.txt \
+	.venv-extras/bin/pip install --quiet --no-compile --constraint constraints/airflow-3.3.txt \
 		--editable .[amazon,duckdb,google,microsoft,postgres,snowflake] --group test --group stores
 	npm install --silent --no-save --no-package-lock --prefix .venv-extras azurite@$(AZURITE)
 	touch $@
@@ -26,13 +27,13 @@ AZURITE := 3.37.0
 .venv-bqemulator/.installed: pyproject.toml constraints/bqemulator.txt
 	$(PYTHON) -m venv .venv-bqemulator
 	.venv-bqemulator/bin/pip install --quiet --constraint constraints/bqemulator.txt --upgrade pip
-	.venv-bqemulator/bin/pip install --quiet --constraint constraints/bqemulator.txt --group bqemulator
+	.venv-bqemulator/bin/pip install --quiet --no-compile --constraint constraints/bqemulator.txt --group bqemulator
 	touch $@
 
 .venv-fakesnow/.installed: pyproject.toml constraints/fakesnow.txt
 	$(PYTHON) -m venv .venv-fakesnow
 	.venv-fakesnow/bin/pip install --quiet --constraint constraints/fakesnow.txt --upgrade pip
-	.venv-fakesnow/bin/pip install --quiet --constraint constraints/fakesnow.txt --group fakesnow
+	.venv-fakesnow/bin/pip install --quiet --no-compile --constraint constraints/fakesnow.txt --group fakesnow
 	.venv-fakesnow/bin/pip install --quiet --no-deps --editable .
 	touch $@
 
@@ -44,6 +45,10 @@ airflow: .venv/.installed
 	@$(BIN)/python dags_examples/playground.py
 
 test: lint docs
+	$(BIN)/pytest -n 2
+
+# Counting lines takes half of the tests' time again.
+coverage: .venv/.installed
 	$(BIN)/pytest -n 2 --cov --cov-report=term:skip-covered
 
 # Every supported Airflow on every Python of this machine. MATRIX=--ci: the part that says most; --write: into the docs.
@@ -63,7 +68,8 @@ docs: .venv/.installed
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going docs .docs
 
 test-e2e: .venv/.installed .venv-extras/.installed test-warehouses
-	$(BIN)/pytest --timeout 2400 tests/e2e
+	$(BIN)/pytest -n 2 --timeout 2400 -m "not alone" tests/e2e
+	$(BIN)/pytest --timeout 2400 -m alone tests/e2e
 	.venv-extras/bin/pytest --timeout 900 tests/stores
 
 # The example DAGs for MINUTES, while Stripe fails now and then and triggerers die. test-e2e has a short one.

@@ -118,7 +118,7 @@ def logs(draw):
 
 
 @given(logs())
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=75, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_table_and_views_after_any_loads(warehouses, objects):
     for warehouse in warehouses:
         warehouse.begin()

@@ -177,7 +177,7 @@ def months(draw):
 
 
 @given(months())
-@settings(max_examples=40, deadline=None, phases=set(Phase) - {Phase.explain})
+@settings(max_examples=15, deadline=None, phases=set(Phase) - {Phase.explain})
 @pytest.mark.timeout(600)  # for the search of the smallest month, when one fails
 def test_after_any_month_the_tables_equal_stripe(recipes, month):
     story, days, refetch, lost = month

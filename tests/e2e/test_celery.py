@@ -15,9 +15,11 @@ from support.redis_server import redis_server
 
 from airflow_provider_stripe_identity.testing import StripeIdentityServer
 
+pytestmark = pytest.mark.alone
+
 DAGS = Path(__file__).parent / "dags_production"
 WORKERS = ("celery-worker", "celery-worker-2")
-PEOPLE = 60
+PEOPLE = 12
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +61,7 @@ def airflow(
                 "AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT": server.airflow_connection(),
                 "AIRFLOW_CONN_HISTORY": history.airflow_connection(),
                 "LAKE": str(lake),
+                "PEOPLE": str(PEOPLE),
             },
             components=(*COMPONENTS, *WORKERS),
         )
@@ -76,12 +79,12 @@ def test_waits_and_a_backfill_over_the_death_of_all_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     sessions = [server.create_session(client_reference_id=f"person_{number}")["id"] for number in range(PEOPLE)]
-    waiting = airflow.trigger("sixty")
+    waiting = airflow.trigger("people")
 
     def states(dag_id: str, run_id: str) -> Counter[str]:
         return Counter(instance["state"] for instance in airflow.task_instances(dag_id, run_id))
 
-    airflow.until(lambda: states("sixty", waiting) == {"deferred": PEOPLE}, 300, "all to wait")
+    airflow.until(lambda: states("people", waiting) == {"deferred": PEOPLE}, 300, "all to wait")
     run_id = airflow.trigger("backfill")
 
     def is_in_the_middle() -> bool:
@@ -95,7 +98,7 @@ def test_waits_and_a_backfill_over_the_death_of_all_workers(
     for worker in WORKERS:
         airflow.start(worker)
     assert airflow.wait("backfill", run_id, timeout=600) == "success"
-    assert airflow.wait("sixty", waiting, timeout=600) == "success"
+    assert airflow.wait("people", waiting, timeout=600) == "success"
 
     tries = Counter(instance["try_number"] for instance in airflow.task_instances("backfill", run_id))
     tell(

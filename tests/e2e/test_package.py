@@ -105,8 +105,19 @@ def test_one_set_of_constraints_fits_all_extras(built, tmp_path):
     assert "Would install" in output
 
 
-@pytest.mark.timeout(900)
-def test_the_source_distribution_passes_its_own_tests(unpacked):
-    """The package, the tests and all that they read come from the sdist."""
-    output = run(sys.executable, "-m", "pytest", "-n", 2, "-q", cwd=unpacked, PYTHONPATH=str(unpacked))
-    assert " passed" in output
+def test_the_source_distribution_is_what_the_tests_here_have(unpacked):
+    """Package, tests, and all that they read: what passes here passes there."""
+    listed = run("git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", cwd=ROOT)
+    of_the_repository = (".ci/", ".git", ".pre-commit", ".proselint")
+    here = {name for name in listed.rstrip("\0").split("\0") if not name.startswith(of_the_repository)}
+    added_by_the_build = {"PKG-INFO", ".gitignore"}
+    there = {str(path.relative_to(unpacked)) for path in unpacked.rglob("*") if path.is_file()} - added_by_the_build
+    assert there == here
+    assert [name for name in here if (unpacked / name).read_bytes() != (ROOT / name).read_bytes()] == []
+
+
+def test_its_tests_find_the_package_and_each_other_there(unpacked):
+    output = run(sys.executable, "-m", "pytest", "-q", "--collect-only", cwd=unpacked, PYTHONPATH=str(unpacked))
+    assert re.search(r"^\d+ tests collected", output, re.MULTILINE)
+    own = "tests/test_provider.py"
+    assert " passed" in run(sys.executable, "-m", "pytest", "-q", own, cwd=unpacked, PYTHONPATH=str(unpacked))

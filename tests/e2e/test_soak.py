@@ -32,6 +32,7 @@ from psycopg.rows import dict_row
 from support.airflow_stack import COMPONENTS, DATABASE, AirflowStack
 from support.paths import EXAMPLES
 from support.postgres_server import PostgresServer
+from support.watcher import compare_watcher
 
 from airflow_provider_stripe_identity._export.fields import DEFAULT_FIELDS
 from airflow_provider_stripe_identity._stripe_api.parameters import EVENT_TYPES
@@ -39,8 +40,10 @@ from airflow_provider_stripe_identity.hooks import StripeIdentityHook
 from airflow_provider_stripe_identity.schema import sessions
 from airflow_provider_stripe_identity.testing import EmulatorError, Fault, StripeIdentityServer
 
+pytestmark = pytest.mark.alone
+
 DAGS = Path(__file__).parent / "dags_soak"
-MINUTES = float(os.environ.get("SOAK_MINUTES", "1.5"))
+MINUTES = float(os.environ.get("SOAK_MINUTES", "1"))
 SEED = int(os.environ.get("SOAK_SEED", "1"))
 INTERVAL = 30
 #: The share of the time in which triggerers die.
@@ -195,7 +198,6 @@ def airflow(
             "AIRFLOW__CORE__DEFAULT_TASK_RETRIES": "2",
             "AIRFLOW__CORE__DEFAULT_TASK_RETRY_DELAY": "2",
             "AIRFLOW__CORE__PARALLELISM": "24",
-            "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
             "AIRFLOW_CONN_DUCKDB_DEFAULT": json.dumps({"conn_type": "duckdb", "host": str(warehouse)}),
             "AIRFLOW_CONN_POSTGRES_DEFAULT": database.uri,
             "AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT": json.dumps(impatient),
@@ -336,7 +338,12 @@ def test_all_examples_stay_equal_to_stripe(
     monkeypatch.setenv("AIRFLOW_CONN_STRIPE_IDENTITY_DEFAULT", server.airflow_connection())
     tell(compare_tables(server, database, warehouse, times, first_month))
     tell(compare_objects(server, lake, times, year))
-    tell(compare_watcher(airflow, server, metadata, times))
+    verified = {
+        event["data"]["object"]["client_reference_id"]
+        for event in events_since(times.start.timestamp())
+        if event["type"].endswith(".verified")
+    }
+    tell(compare_watcher(airflow, server, metadata, "stripe_identity_on_verified", verified))
     tell(repeated_tasks(metadata))
     long_export = watch.long_export
     assert long_export, "the long export was not seen"
@@ -599,57 +606,6 @@ def compare_objects(server: StripeIdentityServer, lake: Path, times: Times, year
     assert [json.loads(line)["id"] for line in long] == [one["id"] for one in server.sessions(created=between)]
     objects = sum(map(len, found.values()))
     return f"equal to Stripe: {objects} objects with {rows} rows, and one with {len(long)}; no other file"
-
-
-def compare_watcher(airflow: AirflowStack, server: StripeIdentityServer, metadata: str, times: Times) -> str:
-    """Wait until every verified person was seen; return how many, and how often one was seen twice."""
-    verified = {
-        event["data"]["object"]["client_reference_id"]
-        for event in events_since(times.start.timestamp())
-        if event["type"].endswith(".verified")
-    }
-
-    def fired() -> Counter[str]:
-        with psycopg.connect(metadata) as connection:
-            rows = connection.execute(
-                "SELECT extra FROM asset_event WHERE extra::text LIKE '%%from_trigger%%'"
-            ).fetchall()
-        return Counter(
-            (extra if isinstance(extra, dict) else json.loads(extra))["payload"]["client_reference_id"]
-            for (extra,) in rows
-        )
-
-    def seen() -> Counter[str]:
-        with psycopg.connect(metadata) as connection:
-            values = connection.execute(
-                "SELECT value FROM xcom WHERE dag_id = 'stripe_identity_on_verified' AND key = 'return_value'"
-            ).fetchall()
-        lists = (json.loads(value) if isinstance(value, str) else value for (value,) in values)
-        return Counter(reference for references in lists for reference in references)
-
-    def lost() -> str:
-        return f"no event of {verified - fired().keys()}, no run of {fired().keys() - seen().keys()}"
-
-    airflow.until(lambda: fired().keys() == verified, 60, "events of all who were verified", lost)
-    events, late = fired(), 0
-    twice = sum(events.values()) - len(events)
-
-    def all_seen() -> bool:
-        nonlocal late
-        if seen().keys() >= verified:
-            return True
-        # An event that came while an earlier one was queued waits for the next one: Airflow's #54659.
-        late += 1
-        server.verify(server.create_session(client_reference_id=f"late_{late}")["id"])
-        time.sleep(5)
-        return False
-
-    airflow.until(all_seen, 120, "runs for all who were verified", lost)
-    again = sum(seen().values()) - len(seen())
-    return (
-        f"the watcher: {len(verified)} verified, none lost, {twice} fired twice, {again} seen twice, "
-        f"{late} more events to let Airflow see the last ones"
-    )
 
 
 def repeated_tasks(metadata: str) -> str:

@@ -177,7 +177,7 @@ folders = itertools.count()
     max_retries=st.integers(0, 8),
     workers=st.integers(1, 6),
 )
-@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_faults_mixed_at_random(stripe, connect, tmp_path, names, every, seed, max_retries, workers) -> None:
     destination = tmp_path / str(next(folders)) / "sessions.jsonl"
     destination.parent.mkdir()

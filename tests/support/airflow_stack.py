@@ -70,7 +70,7 @@ def _write_config(home: Path, dags: Path, port: int, base_path: str = "") -> Non
         # A new or changed file is parsed at the next refresh; the interval only counts for unchanged ones.
         "dag_processor": {
             "bundle_refresh_check_interval": 1,
-            "min_file_process_interval": 10,
+            "min_file_process_interval": 3600,
             "refresh_interval": 1,
         },
         "scheduler": {
@@ -332,10 +332,13 @@ class AirflowStack:
     ) -> Any:
         """Return the first true result of `check`, which takes no more than `timeout` seconds on an idle machine."""
         deadline = time.monotonic() + PATIENCE * timeout
+        began = time.monotonic()
         while not (result := check()):
             if time.monotonic() > deadline:
                 raise TimeoutError(f"Not within {PATIENCE * timeout} s: {what}\n{detail()}\n{self._tails()}")
-            time.sleep(0.3)
+            # What is waited for needs the processor too.
+            time.sleep(max(0.3, 3 * (time.monotonic() - began)))
+            began = time.monotonic()
         return result
 
     def _tails(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,12 +32,14 @@ STILL = "{textContent: '* { animation: none !important; transition: none !import
 
 
 def install() -> None:
-    """Install Chromium where it is missing."""
-    if shutil.which("chromium") and shutil.which("chromedriver"):
-        return
-    command = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
-    assert os.geteuid() == 0, f"The tests of the user interface need a browser. As root: {command}"
-    subprocess.run(command, shell=True, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
+    """Install Chromium where it is missing; one process does, and the others wait for it."""
+    with (Path(tempfile.gettempdir()) / "stripe-identity-tests-browser.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if shutil.which("chromium") and shutil.which("chromedriver"):
+            return
+        command = f"apt-get update && apt-get install -y --no-install-recommends {' '.join(PACKAGES)}"
+        assert os.geteuid() == 0, f"The tests of the user interface need a browser. As root: {command}"
+        subprocess.run(command, shell=True, check=True, env={**os.environ, "DEBIAN_FRONTEND": "noninteractive"})
 
 
 @contextmanager

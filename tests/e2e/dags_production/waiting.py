@@ -1,7 +1,8 @@
-"""Sixty people waited for, and every verified person seen, on several triggerers."""
+"""People who are waited for, and every verified person seen, on several triggerers."""
 
 from __future__ import annotations
 
+import os
 from typing import Any
 
 from airflow.sdk import DAG, Asset, AssetWatcher, task
@@ -14,15 +15,15 @@ VERIFIED = Asset(
     watchers=[AssetWatcher(name="verified", trigger=StripeIdentityEventTrigger(poke_interval=1))],
 )
 
-with DAG("sixty", schedule=None, max_active_tasks=64):
+with DAG("people", schedule=None, max_active_tasks=64):
     StripeIdentityVerifiedSensor.partial(task_id="wait", deferrable=True, poke_interval=2, timeout=3600).expand(
-        client_reference_id=[f"person_{number}" for number in range(60)]
+        client_reference_id=[f"person_{number}" for number in range(int(os.environ["PEOPLE"]))]
     )
 
 with DAG("on_verified", schedule=[VERIFIED], catchup=False):
 
     @task
-    def seen(triggering_asset_events: Any = None) -> list[dict[str, Any]]:
-        return [event.extra["payload"] for event in triggering_asset_events[VERIFIED]]
+    def seen(triggering_asset_events: Any = None) -> list[str]:
+        return [event.extra["payload"]["client_reference_id"] for event in triggering_asset_events[VERIFIED]]
 
     seen()
