@@ -17,6 +17,7 @@ from airflow_provider_stripe_identity._airflow.failures import (
     permanent_errors_fail_the_task,
     wrong_arguments_fail_the_task,
 )
+from airflow_provider_stripe_identity._airflow.templates import warn_of_none
 from airflow_provider_stripe_identity._airflow.version_compat import AIRFLOW_V_3_2_PLUS, airflow_exceptions, conf
 from airflow_provider_stripe_identity._stripe_api.errors import StripeError
 from airflow_provider_stripe_identity._stripe_api.parameters import STATUSES, Time, epoch_seconds
@@ -112,8 +113,7 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
 
     def poke(self, context: Context) -> PokeReturnValue:
         """Check once."""
-        if self.client_reference_id == "None":
-            self.log.warning("client_reference_id is the text None, as Jinja writes it where a template finds no value")
+        warn_of_none(self.log, client_reference_id=self.client_reference_id, related_customer=self.related_customer)
         with wrong_arguments_fail_the_task(), permanent_errors_fail_the_task():
             created_gte = self._created_gte()
             try:

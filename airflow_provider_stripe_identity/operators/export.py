@@ -20,6 +20,7 @@ from airflow_provider_stripe_identity._airflow.failures import (
     wrong_arguments_fail_the_task,
 )
 from airflow_provider_stripe_identity._airflow.parse_warnings import warn_of_the_dag_file
+from airflow_provider_stripe_identity._airflow.templates import warn_of_none
 from airflow_provider_stripe_identity._airflow.version_compat import connection_of_store
 from airflow_provider_stripe_identity._export.accounts import (
     StripeAccounts,
@@ -508,6 +509,7 @@ class StripeIdentityToObjectStorageOperator(_ToObjectStorageOperator):
         self.related_customer_account = related_customer_account
 
     def _sessions(self, window: Window, accounts: Accounts | None, expected: int) -> Iterable[dict[str, Any]]:
+        warn_of_none(log, **self._filters())
         sessions = self.hook.list_verification_sessions(
             **self._filters(),
             created_gte=window.created_gte,

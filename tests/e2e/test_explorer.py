@@ -515,6 +515,7 @@ def run(*command: str, **options: Any) -> str:
 # From outside
 
 
+@pytest.mark.alone
 def test_a_stripe_that_hangs_does_not_take_the_api_server_down(airflow, stripe, token):
     """50 callers at once; Airflow's own health is asked for meanwhile."""
     idle = health.took(health.watch(airflow.url, 5))

@@ -257,6 +257,15 @@ def test_a_field_that_no_session_has_is_named(server, tmp_path, caplog):
     ]
 
 
+@pytest.mark.parametrize("name", ["client_reference_id", "related_customer", "related_customer_account"])
+def test_a_template_without_a_value_is_named(server, tmp_path, caplog, name):
+    """The object would be empty, and the task green, with nothing that says why."""
+    server.create_session(created=int(MAY_1.timestamp()))
+    with caplog.at_level(logging.WARNING):
+        operator(tmp_path / "x.jsonl", **{name: "None"}).execute(DAY)
+    assert [message.split(",")[0] for message in caplog.messages] == [f"{name} is the text None"]
+
+
 def test_an_error_is_said_once(server, tmp_path):
     """Airflow's log shows every exception of a chain with its text."""
     with pytest.raises(AirflowFailException) as caught:
