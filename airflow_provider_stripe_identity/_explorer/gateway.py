@@ -150,8 +150,8 @@ class Gateway:
 
     def __init__(self) -> None:
         # As many as there may be calls: none waits for a thread.
-        self._threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="stripe-identity-gateway")
-        self._airflow_threads = ThreadPoolExecutor(AT_ONCE_OF_AIRFLOW, thread_name_prefix="stripe-identity-airflow")
+        self._threads = ThreadPoolExecutor(MAX_AT_ONCE, thread_name_prefix="stripe-explorer")
+        self._airflow_threads = ThreadPoolExecutor(AT_ONCE_OF_AIRFLOW, thread_name_prefix="stripe-explorer-airflow")
         self._lock = threading.Lock()
         self._running: Counter[str] = Counter()
         self._met_busy: set[tuple[str, str]] = set()
