@@ -70,7 +70,7 @@ docs: .venv/.installed
 test-e2e: .venv/.installed .venv-extras/.installed test-warehouses
 	$(BIN)/pytest -n 2 --timeout 2400 -m "not alone" tests/e2e
 	$(BIN)/pytest --timeout 2400 -m alone tests/e2e
-	.venv-extras/bin/pytest --timeout 900 tests/stores
+	.venv-extras/bin/pytest -n 2 --dist worksteal --timeout 900 tests/stores
 
 # The example DAGs for MINUTES, while Stripe fails now and then and triggerers die. test-e2e has a short one.
 MINUTES ?= 20

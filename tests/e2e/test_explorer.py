@@ -98,9 +98,9 @@ class ExplorerPage:
     def open(self, fragment: str = "") -> None:
         """Open it in Airflow's navigation, with an empty form unless the address has one."""
         self.driver.get("about:blank")
-        origin = "{0.scheme}://{0.netloc}".format(urlsplit(self.url))
-        kept = {"origin": origin, "storageTypes": "local_storage"}
-        self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", kept)
+        origin = urlsplit(self.url)._replace(path="").geturl()
+        stored = {"origin": origin, "storageTypes": "local_storage"}
+        self.driver.execute_cdp_cmd("Storage.clearDataForOrigin", stored)
         # Airflow appends the frame's own path to its address.
         self.driver.get(f"{self.url}/plugin/stripe-identity{urlsplit(self.url).path}/stripe-identity/{fragment}")
         self.enter()

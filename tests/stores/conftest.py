@@ -16,8 +16,6 @@ from support.object_stores import MAY_1, STORES, connect
 
 from airflow_provider_stripe_identity.operators import StripeIdentityToObjectStorageOperator
 
-TRIED: list[str] = []
-
 
 @pytest.fixture(scope="session")
 def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Any]]:
@@ -64,14 +62,15 @@ def truth(export: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[...
     return read
 
 
-@pytest.fixture(scope="session")
-def tell() -> Callable[[str], None]:
-    """Say what was tried in the summary of the run."""
-    return TRIED.append
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say what was tried in the summary of the run, which may have several processes."""
+    return lambda line: request.node.user_properties.append(("tried", line))
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if TRIED:
-        terminalreporter.section("tried")
-        for line in TRIED:
-            terminalreporter.line(line)
+    terminalreporter.section("tried")
+    for report in terminalreporter.getreports("passed"):
+        for name, line in report.user_properties:
+            if name == "tried" and report.when == "call":
+                terminalreporter.line(line)

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from support.object_stores import MAY_1, connect
 
-KILLS = 110
+KILLS = int(os.environ.get("KILLS", "36"))
 SEED = random.randrange(2**32)
 
 
