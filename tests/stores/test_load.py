@@ -22,7 +22,7 @@ from airflow_provider_stripe_identity.operators import StripeIdentityToWarehouse
 from airflow_provider_stripe_identity.schema import columns
 
 JSON_COLUMNS = [column.name for column in columns() if column.type == "json"]
-KILLS = 15  # of each warehouse
+KILLS = 8  # of each warehouse
 SEED = random.randrange(2**32)
 LOAD = """
 import json, sys
