@@ -122,3 +122,18 @@ def postgres() -> Iterator[str]:
 
     with postgres_server() as uri:
         yield uri
+
+
+@pytest.fixture
+def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Say what was counted in the summary of the run, which may have several processes."""
+    return lambda line: request.node.user_properties.append(("counted", line))
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    reports = [*terminalreporter.getreports("passed"), *terminalreporter.getreports("failed")]
+    called = [report for report in reports if report.when == "call"]
+    if counted := [line for report in called for name, line in report.user_properties if name == "counted"]:
+        terminalreporter.section("counted")
+        for line in counted:
+            terminalreporter.line(line)

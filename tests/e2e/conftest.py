@@ -12,8 +12,6 @@ import pytest
 from support.airflow_stack import AirflowStack
 from support.airflow_stack import run_dags_test as run_dags_test_in
 
-COUNTED: list[str] = []
-
 
 def pytest_configure() -> None:
     """Let fixtures be torn down on SIGTERM too: it would leave Airflow's processes behind."""
@@ -35,19 +33,6 @@ def airflow_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable
 def lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the folder that a module's exports go to."""
     return tmp_path_factory.mktemp("lake")
-
-
-@pytest.fixture(scope="session")
-def tell() -> Callable[[str], None]:
-    """Say what was counted in the summary of the run."""
-    return COUNTED.append
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if COUNTED:
-        terminalreporter.section("counted")
-        for line in COUNTED:
-            terminalreporter.line(line)
 
 
 @pytest.fixture

@@ -60,17 +60,3 @@ def truth(export: Callable[..., dict[str, Any]], tmp_path: Path) -> Callable[...
         return (tmp_path / "truth" / name).read_bytes()
 
     return read
-
-
-@pytest.fixture
-def tell(request: pytest.FixtureRequest) -> Callable[[str], None]:
-    """Say what was tried in the summary of the run, which may have several processes."""
-    return lambda line: request.node.user_properties.append(("tried", line))
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    terminalreporter.section("tried")
-    for report in terminalreporter.getreports("passed"):
-        for name, line in report.user_properties:
-            if name == "tried" and report.when == "call":
-                terminalreporter.line(line)
