@@ -68,7 +68,7 @@ def airflow(airflow_stack: Callable[..., AirflowStack], dags: Path) -> AirflowSt
 def test_plain_task(airflow: AirflowStack) -> None:
     run_id = airflow.trigger("plain", conf={"text": 'ä "quoted"'})
 
-    assert airflow.wait("plain", run_id) == "success"
+    airflow.succeed("plain", run_id)
     assert airflow.xcom("plain", run_id, "answer") == {"text": 'ä "quoted"', "numbers": [1, 2.5, None]}
     assert airflow.xcom("plain", run_id, "word") == "word"
     assert [airflow.xcom("plain", run_id, "double", map_index=index) for index in (0, 1)] == [2, 4]
@@ -81,7 +81,7 @@ def test_plain_task(airflow: AirflowStack) -> None:
 
 def test_logical_date_and_run_id(airflow: AirflowStack) -> None:
     assert airflow.trigger("plain", logical_date="2026-01-02T00:00:00+00:00", run_id="my+run:1") == "my+run:1"
-    assert airflow.wait("plain", "my+run:1") == "success"
+    airflow.succeed("plain", "my+run:1")
 
 
 def test_failed_run(airflow: AirflowStack) -> None:
@@ -89,6 +89,8 @@ def test_failed_run(airflow: AirflowStack) -> None:
 
     assert airflow.wait("failing", run_id) == "failed"
     assert "about to fail" in airflow.task_log("failing", run_id, "fail")
+    with pytest.raises(AssertionError, match=r"(?s)fail\[-1\] try 1: failed.*about to fail"):
+        airflow.succeed("failing", run_id)
 
 
 @pytest.mark.parametrize("kill", [False, True], ids=["interrupted", "killed"])
@@ -105,7 +107,7 @@ def test_triggerer_restarts_while_a_task_is_deferred(airflow: AirflowStack, tmp_
     airflow.wait_task("waiting", run_id, "wait", ["deferred"])
     airflow.start("triggerer")
 
-    assert airflow.wait("waiting", run_id) == "success"
+    airflow.succeed("waiting", run_id)
 
 
 def test_import_error_is_shown_and_a_changed_file_is_read(airflow: AirflowStack, dags: Path) -> None:
@@ -115,7 +117,7 @@ def test_import_error_is_shown_and_a_changed_file_is_read(airflow: AirflowStack,
         airflow.trigger("later", timeout=0)
 
     (dags / "later.py").write_text(DAGS.replace("def plain", "def later").replace("plain()", "later()"))
-    assert airflow.wait("later", airflow.trigger("later")) == "success"
+    airflow.succeed("later", airflow.trigger("later"))
 
 
 def test_rest_errors_carry_the_answer(airflow: AirflowStack) -> None:

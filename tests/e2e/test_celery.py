@@ -97,8 +97,8 @@ def test_waits_and_a_backfill_over_the_death_of_all_workers(
         server.verify(session)
     for worker in WORKERS:
         airflow.start(worker)
-    assert airflow.wait("backfill", run_id, timeout=600) == "success"
-    assert airflow.wait("people", waiting, timeout=600) == "success"
+    airflow.succeed("backfill", run_id, timeout=600)
+    airflow.succeed("people", waiting, timeout=600)
 
     tries = Counter(instance["try_number"] for instance in airflow.task_instances("backfill", run_id))
     tell(

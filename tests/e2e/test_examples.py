@@ -94,7 +94,7 @@ def test_only_the_month_that_failed_is_exported_again(
     assert len(done) == len(months()) - 1
 
     airflow.post(f"dags/{dag_id}/clearTaskInstances", {"dag_run_id": run_id, "only_failed": True, "dry_run": False})
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
     assert in_table() == in_stripe
     assert len(objects()) == len(months())
     assert done.items() <= objects().items()
@@ -103,7 +103,7 @@ def test_only_the_month_that_failed_is_exported_again(
 def test_each_account_has_a_task_of_its_name_and_an_object(airflow: AirflowStack, lake: Path) -> None:
     dag_id = "stripe_identity_accounts"
     run_id = airflow.trigger(dag_id, logical_date=JAN_16.isoformat())
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
     names = [one["rendered_map_index"] for one in airflow.task_instances(dag_id, run_id) if one["task_id"] == "export"]
     assert sorted(names) == sorted(ACCOUNTS)
     for account, count in ACCOUNTS.items():
@@ -125,6 +125,6 @@ def test_one_waits_for_many_and_leaves_out_whom_nothing_can_verify_any_more(
     server.verify(sessions["c"]["id"])
     server.verify(sessions["d"]["id"])
     airflow.start("triggerer")
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
     assert states(airflow, dag_id, run_id)["wait_until_verified"] == {"success": 3, "skipped": 1}
     assert airflow.xcom(dag_id, run_id, "report") == ["a", "c", "d"]

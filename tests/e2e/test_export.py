@@ -119,7 +119,7 @@ def airflow(airflow_stack: Callable[..., AirflowStack], server: StripeIdentitySe
 @pytest.fixture(scope="module")
 def uploaded(airflow: AirflowStack) -> None:
     """The event that DAGs scheduled on the asset wait for."""
-    assert airflow.wait("uploader", airflow.trigger("uploader")) == "success"
+    airflow.succeed("uploader", airflow.trigger("uploader"))
 
 
 Check = Callable[..., None]
@@ -130,8 +130,7 @@ def check_export(airflow: AirflowStack, server: StripeIdentityServer, lake: Path
     """Return a function that waits for a run and compares what it wrote with the server's sessions of a window."""
 
     def check(dag_id: str, run_id: str, start: datetime | int, end: datetime | int) -> None:
-        state = airflow.wait(dag_id, run_id)
-        assert state == "success", airflow.task_log(dag_id, run_id, "export")
+        airflow.succeed(dag_id, run_id)
         truth = sessions(server, start, end)
         assert len(truth) > 100, "more than one page"
         written = lake / dag_id / f"{run_id}.jsonl"
@@ -370,7 +369,7 @@ def test_a_run_without_a_window_fails_at_once(
 
 def test_every_field_survives(airflow: AirflowStack, server: StripeIdentityServer, lake: Path) -> None:
     (run,) = runs(airflow, "every_field", "scheduled")
-    assert airflow.wait("every_field", run["dag_run_id"]) == "success"
+    airflow.succeed("every_field", run["dag_run_id"])
     written = lake / "every_field" / f"{YESTERDAY:%Y-%m-%d}.jsonl.gz"
     with duckdb.connect() as connection:
         lines = connection.execute(f"SELECT json::VARCHAR FROM read_ndjson_objects('{written}')").fetchall()

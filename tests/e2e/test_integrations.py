@@ -74,7 +74,7 @@ def run(
     (session,) = server.sessions(client_reference_id="user_1")
     assert links(airflow, dag_id, run_id, "wait_deferred") in ("", None)
     server.verify(session["id"])
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
     return mode, run_id, session["id"]
 
 
@@ -146,7 +146,7 @@ def test_the_load_runs_when_the_export_says_so(airflow: AirflowStack, lake: Path
     export, load = "stripe_identity_export_to_asset", "stripe_identity_load_from_asset"
     airflow.patch(f"dags/{load}", {"is_paused": False})
     run_id = airflow.trigger(export, logical_date=JAN_16.isoformat())
-    assert airflow.wait(export, run_id) == "success"
+    airflow.succeed(export, run_id)
 
     assert airflow.xcom(export, run_id, "export")["sessions"] == 120
 
@@ -195,5 +195,5 @@ def test_a_dag_snippet_runs_as_it_is(airflow: AirflowStack, lake: Path) -> None:
     snippet = cli(airflow, "list", "--conn-id", "stripe_test", *created, "--snippet", "dag").stdout
     (airflow.dags / "pasted.py").write_text(snippet.replace("/tmp/verification_sessions", str(lake / "pasted")))
     run_id = airflow.trigger("verification_sessions", timeout=120)
-    assert airflow.wait("verification_sessions", run_id) == "success"
+    airflow.succeed("verification_sessions", run_id)
     assert airflow.xcom("verification_sessions", run_id, "export")["sessions"] == 1

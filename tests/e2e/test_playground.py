@@ -66,7 +66,7 @@ def test_a_session_is_verified_by_click_and_the_waiting_task_goes_on(tmp_path):
             browser.get(address)
             browser.find_element(By.XPATH, "//button[.='Verify']").click()
             wait_for_text(browser, "state", "verified")
-        assert airflow.wait("stripe_identity_wait", run_id, timeout=180) == "success"
+        airflow.succeed("stripe_identity_wait", run_id, timeout=180)
         assert "user_123 was verified by vs_" in airflow.xcom("stripe_identity_wait", run_id, "open_account")
         assert processes_below(folder)
     finally:

@@ -115,7 +115,7 @@ def test_sixty_people_are_waited_for_by_two_triggerers_and_one_of_them_is_killed
     missed = time.monotonic() - killed
     for session_id in sessions[PEOPLE // 2 :]:
         server.verify(session_id)
-    assert airflow.wait("people", run_id, timeout=240) == "success"
+    airflow.succeed("people", run_id, timeout=240)
     tell(f"killed, missed after {missed:.0f} s, all {PEOPLE} gone on after {time.monotonic() - killed:.0f} s")
     airflow.start("triggerer")
 
@@ -128,7 +128,7 @@ def test_sixty_people_are_waited_for_by_two_triggerers_and_one_of_them_is_killed
 def test_eight_exports_at_once_share_the_limit_of_one_connection(airflow, history, lake, tell) -> None:
     history.requests.clear()
     run_id = airflow.trigger("eight")
-    assert airflow.wait("eight", run_id, timeout=300) == "success"
+    airflow.succeed("eight", run_id, timeout=300)
     assert len({(lake / "eight" / f"{number}.jsonl").read_bytes() for number in range(8)}) == 1
     requests = list(history.requests)
     refused = sum(request.status == 429 for request in requests)

@@ -79,7 +79,7 @@ def test_it_holds_no_slot_and_goes_on_with_the_session(airflow, server) -> None:
     slots = airflow.get("pools/default_pool")
     assert (slots["running_slots"], slots["deferred_slots"]) == (0, 1)
     verified = server.verify(session["id"], verified_outputs={"first_name": PERSON})
-    assert airflow.wait("verified", run_id) == "success"
+    airflow.succeed("verified", run_id)
     assert airflow.xcom("verified", run_id, "wait") == {
         "id": session["id"],
         "status": "verified",
@@ -128,7 +128,7 @@ def test_it_survives_a_restart_of_the_triggerer(airflow, server, dag_id) -> None
     server.verify(session["id"])  # nobody sees it
     assert trigger_timeouts(airflow) == [timeout]
     airflow.start("triggerer")
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
     assert airflow.xcom(dag_id, run_id, "go_on") == session["id"]
 
 
@@ -148,7 +148,7 @@ def test_without_a_shared_poll_it_checks_its_own_reference(airflow, server, dag_
     airflow.until(lambda: asked(server, SESSIONS, dag_id) >= 3, 60, "two checks of the trigger's")
     server.latency = 0.0
     server.verify(session["id"])
-    assert airflow.wait(dag_id, run_id) == "success"
+    airflow.succeed(dag_id, run_id)
 
 
 def test_transient_errors_do_not_end_the_wait(airflow, server) -> None:
@@ -160,7 +160,7 @@ def test_transient_errors_do_not_end_the_wait(airflow, server) -> None:
     ended(airflow, "faults", run_id, "deferred")
     server.verify(session["id"])
     server.clear_faults()
-    assert airflow.wait("faults", run_id) == "success"
+    airflow.succeed("faults", run_id)
 
 
 def test_a_revoked_key_ends_the_wait_when_it_stays_revoked(airflow, revoked) -> None:

@@ -76,7 +76,7 @@ def test_twenty_sensors_share_one_poll(airflow: AirflowStack, server: StripeIden
     assert checks() == joined
     for session_id in sessions.values():
         server.verify(session_id)
-    assert airflow.wait("twenty", run_id) == "success"
+    airflow.succeed("twenty", run_id)
     assert checks() == joined
     for number, session_id in sessions.items():
         assert airflow.xcom("twenty", run_id, "wait", map_index=number)["id"] == session_id

@@ -81,7 +81,10 @@ def _write_config(home: Path, dags: Path, port: int, base_path: str = "") -> Non
         # A new triggerer takes over a killed one's triggers after the threshold.
         "triggerer": {"job_heartbeat_sec": 1, "triggerer_health_check_threshold": 10},
         "usage_data_collection": {"enabled": False},
-        "workers": {"min_heartbeat_interval": 2},  # how soon a task notices that it was marked as failed
+        "workers": {
+            "execution_api_timeout": 60,  # an answer that comes too late fails a task that has not begun
+            "min_heartbeat_interval": 2,  # how soon a task notices that it was marked as failed
+        },
     }
     lines = []
     for section, options in config.items():
@@ -232,10 +235,14 @@ class AirflowStack:
         _prepare(self.home, self.dags, port, self.env, self.base_path)
         atexit.register(self.close)
         try:
-            for component in self.components:
+            # A task that meets no API server fails before it has begun, so nobody schedules any until there is one.
+            schedulers = [component for component in self.components if kind(component) == "scheduler"]
+            for component in set(self.components).difference(schedulers):
                 self._spawn(component)
             self._wait_healthy("api-server")
             self.log_in()
+            for component in schedulers:
+                self._spawn(component)
             for component in self.components:
                 self._wait_healthy(component)
         except BaseException:
@@ -422,6 +429,18 @@ class AirflowStack:
 
         states = functools.partial(self._states, dag_id, run_id)
         return self.until(final_state, timeout, f"{dag_id} {run_id} ended", states)
+
+    def succeed(self, dag_id: str, run_id: str, timeout: float = 120) -> None:
+        """Wait until a run succeeds; of one that fails, tell what its tasks and the scheduler said."""
+        if self.wait(dag_id, run_id, timeout) == "success":
+            return
+        told = [f"{dag_id} {run_id} failed", self._states(dag_id, run_id)]
+        for path, text in self.logs().items():
+            if f"dag_id={dag_id}" in path.parts and f"run_id={run_id}" in path.parts:
+                told.append(f"--- {path}\n{text[-4000:]}")
+            elif path.name.startswith("scheduler"):
+                told += [line for line in text.splitlines() if run_id in line and "[error" in line]
+        raise AssertionError("\n".join(told))
 
     def wait_task(
         self,
