@@ -19,7 +19,7 @@ from airflow_provider_stripe_identity._airflow.failures import (
 )
 from airflow_provider_stripe_identity._airflow.templates import warn_of_none
 from airflow_provider_stripe_identity._airflow.version_compat import AIRFLOW_V_3_2_PLUS, airflow_exceptions, conf
-from airflow_provider_stripe_identity._stripe_api.errors import StripeError
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError, in_one_line
 from airflow_provider_stripe_identity._stripe_api.parameters import STATUSES, Time, epoch_seconds
 from airflow_provider_stripe_identity._waiting.verdict import evaluate
 from airflow_provider_stripe_identity.hooks import StripeIdentityHook
@@ -131,7 +131,7 @@ class StripeIdentityVerifiedSensor(BaseSensorOperator):
             except (ConnectionLookupError, StripeError) as error:
                 if is_permanent(error):
                     raise
-                self.log.warning("%s - checking again in the next interval", error)
+                self.log.warning("%s - checking again in the next interval", in_one_line(error))
                 return PokeReturnValue(is_done=False)
         if verdict.failed:
             raise airflow_exceptions.AirflowFailException(f"{self.client_reference_id}: {verdict.reason}")

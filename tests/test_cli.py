@@ -124,11 +124,13 @@ def test_a_table_has_the_columns_in_the_order_asked_for_and_no_control_character
     assert not {"\x1b", "\x9b"} & set(shown)
 
 
-def test_a_session_that_does_not_exist_is_one_line(run):
+def test_a_session_that_does_not_exist_is_said_with_what_to_do(run):
     with pytest.raises(SystemExit) as ended:
         run("get vs_none")
-    assert "No such" in str(ended.value)
-    assert "\n" not in str(ended.value)
+    problem, advice, request_id = str(ended.value).split("\n")
+    assert "No such" in problem
+    assert "Check the id" in advice
+    assert "Request-Id req_" in request_id
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from airflow_provider_stripe_identity._airflow.version_compat import AirflowException, AirflowFailException
-from airflow_provider_stripe_identity._stripe_api.errors import StripeError, scrub
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError, in_one_line, scrub
 
 #: A permanent error must stand for as many intervals, and for as many seconds, before it ends a wait.
 STANDS_FOR_INTERVALS = 3
@@ -121,7 +121,7 @@ class Failures:
             self._log.warning(
                 "%s%s - trying again every %g s, with the connection read again",
                 f"Account {of}: " if of else "",
-                error,
+                in_one_line(error),
                 self._interval,
             )
         if not is_permanent(error):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from airflow_provider_stripe_identity._stripe_api.errors import StripeError
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError, in_one_line
 from airflow_provider_stripe_identity._stripe_api.pages import EVENTS, VERIFICATION_SESSIONS, list_page
 from airflow_provider_stripe_identity._stripe_api.parameters import EVENT_TYPES, events_query
 
@@ -25,7 +25,7 @@ def report(client: StripeIdentityClient) -> str:
     except StripeError as error:
         events = (
             "events cannot be read, so exports of changes and of events and asset watchers fail, and deferred sensors "
-            f"poll one by one ({error})"
+            f"poll one by one ({in_one_line(error)})"
         )
     if found:
         mode = "live mode" if found[0]["livemode"] else "test mode"

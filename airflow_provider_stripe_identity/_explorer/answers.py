@@ -76,7 +76,7 @@ class Answers:
 def error_answer(error: StripeError) -> dict[str, Any]:
     """Return Stripe's own error object, as far as it is safe to repeat, and what to do about it."""
     said = {"type": error.type or "api_error", "code": error.code, "param": error.param}
-    words = {"message": error.message or str(error), "hint": error.hint}
+    words = {"message": error.message or error.problem, "hint": error.hint}
     return {"error": {name: value for name, value in (said | words).items() if value}}
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from airflow_provider_stripe_identity._export.destinations import is_templated
 from airflow_provider_stripe_identity._stripe_api.accounts import Accounts
+from airflow_provider_stripe_identity._stripe_api.errors import in_one_line
 
 if TYPE_CHECKING:
     from airflow_provider_stripe_identity.hooks import StripeIdentityHook
@@ -78,5 +79,5 @@ def warn_of_skipped(accounts: Accounts) -> None:
             len(skipped),
             len(accounts.ids),
             ", ".join(skipped),
-            accounts.unreadable[skipped[0]],
+            in_one_line(accounts.unreadable[skipped[0]]),
         )

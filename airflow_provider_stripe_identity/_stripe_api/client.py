@@ -28,6 +28,7 @@ from airflow_provider_stripe_identity._stripe_api.errors import (
     StripeAPIError,
     StripeError,
     error_from_response,
+    in_one_line,
 )
 from airflow_provider_stripe_identity._stripe_api.outage import DEFAULT_MAX_OUTAGE, Outage
 from airflow_provider_stripe_identity._stripe_api.parameters import Query
@@ -439,10 +440,11 @@ def _wait(state: tenacity.RetryCallState) -> float:
 
 
 def _log_retry(state: tenacity.RetryCallState) -> None:
-    if state.outcome and state.next_action:
+    error = state.outcome.exception() if state.outcome else None
+    if isinstance(error, StripeError) and state.next_action:
         log.warning(
             "%s - trying again in %.1f s (attempt %d failed)",
-            state.outcome.exception(),
+            in_one_line(error),
             state.next_action.sleep,
             state.attempt_number,
         )

@@ -34,12 +34,17 @@ def scrub(text: str) -> str:
     return "".join(character if character.isprintable() else " " for character in said)
 
 
+def in_one_line(error: Exception) -> str:
+    """Return the text of an error for the middle of a line in a log."""
+    return str(error).replace("\n", " ").rstrip(".")
+
+
 class StripeError(Exception):
     """
     A request that Stripe, or the way to Stripe, did not answer as asked.
 
-    The text names the request, Stripe's own words and what to do next, in one line. It never holds the API key, and
-    the value of a query parameter only where Stripe's words repeat it.
+    The text says what is wrong in its first line, and what to do next in its second; the last one has the Request-Id.
+    It never holds the API key, and the value of a query parameter only where Stripe's words repeat it.
 
     :param request: the request without its query, e.g. ``GET /v1/events``
     :param problem: what happened
@@ -91,10 +96,13 @@ class StripeError(Exception):
         self.retryable = retryable
         self.retry_after = retry_after
         self.hint = hint
-        text = f"{request}: {scrub(problem)}"
+        self.problem = f"{request}: {scrub(problem)}"
+        lines = [f"{self.problem}."]
+        if hint:
+            lines.append(f"{scrub(hint)}.")
         if self.request_id:
-            text += f" (Request-Id {self.request_id})"
-        super().__init__(f"{text}. {scrub(hint)}" if hint else text)
+            lines.append(f"Request-Id {self.request_id}")
+        super().__init__("\n".join(lines))
 
 
 class StripeAPIConnectionError(StripeError):
@@ -146,7 +154,7 @@ class UnreadableAccountsError(StripePermissionError):
         for account, error in errors.items():
             reasons.setdefault((error.status, error.code), []).append(account)
         lines = [f"{len(errors)} of {of} accounts cannot be read:"]
-        lines += [f"{', '.join(accounts)}: {errors[accounts[0]]}" for accounts in reasons.values()]
+        lines += [f"{', '.join(accounts)}: {in_one_line(errors[accounts[0]])}" for accounts in reasons.values()]
         lines.append("Take them out of stripe_accounts, or leave them out with skip_unreadable_accounts=True.")
         self.args = ("\n".join(lines),)
 

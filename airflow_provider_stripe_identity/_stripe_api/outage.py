@@ -13,7 +13,7 @@ import random
 import threading
 import time
 
-from airflow_provider_stripe_identity._stripe_api.errors import StripeError
+from airflow_provider_stripe_identity._stripe_api.errors import StripeError, in_one_line
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ class Outage:
                 self._log_at = now + LOG_EVERY
                 log.warning(
                     "%s - all requests wait for Stripe, for at most %.0f s; asking again in %.1f s",
-                    error,
+                    in_one_line(error),
                     ends_at - now,
                     self._probe_at - now,
                 )

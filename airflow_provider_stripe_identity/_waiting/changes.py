@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import NamedTuple
 
 from airflow_provider_stripe_identity._airflow.failures import EXPECTED_ERRORS, Failures
-from airflow_provider_stripe_identity._stripe_api.errors import StripePermissionError
+from airflow_provider_stripe_identity._stripe_api.errors import StripePermissionError, in_one_line
 from airflow_provider_stripe_identity._waiting.connections import SharedConnection
 from airflow_provider_stripe_identity._waiting.events import Event, EventReader
 
@@ -59,7 +59,7 @@ async def poll_changes(connection: SharedConnection, poke_interval: float) -> As
                     "Connection %s: every waiting sensor polls Stripe on its own. With the permission Events: Read, "
                     "all of them would share one poll. %s",
                     connection.stripe_conn_id,
-                    error,
+                    in_one_line(error),
                 )
             unavailable, look_at = True, time.monotonic() + LOOK_FOR_PERMISSION_EVERY
             yield Changes(unavailable=True)

@@ -197,6 +197,7 @@ def test_unreadable_accounts_are_skipped_where_that_was_asked_for(three, tmp_pat
     assert "Skipped 2 of 5 accounts" in warning
     assert "acct_gone, acct_unknown" in warning
     assert three.api_key not in warning
+    assert warning.isprintable(), "in one line"
 
 
 @pytest.mark.parametrize("skip", [False, True])

@@ -46,7 +46,7 @@ RETRYABLE = {
     "429 with a reason": (Fault.rate_limited(), StripeRateLimitError, "429.*endpoint-rate"),
     "429 without a reason": (Fault.rate_limited(None), StripeRateLimitError, "429.*lock_timeout"),
     "500": (Fault.status(500), StripeAPIError, "500"),
-    "502 with HTML": (Fault.status(502, body=HTML), StripeAPIError, "502.*status.stripe.com"),
+    "502 with HTML": (Fault.status(502, body=HTML), StripeAPIError, r"502.*\n.*status.stripe.com"),
     "503 with HTML": (Fault.status(503, body=HTML), StripeAPIError, "503"),
     "400 that may be retried": (
         Fault.status(400, headers={"Stripe-Should-Retry": "true"}),
@@ -139,10 +139,11 @@ def test_a_refused_connection_is_retried(caplog):
     client = StripeIdentityClient("sk_test_x", base_url=url, max_retries=2)
     with (
         caplog.at_level(logging.WARNING),
-        pytest.raises(StripeAPIConnectionError, match="ConnectionRefusedError.*Check the network"),
+        pytest.raises(StripeAPIConnectionError, match=r"ConnectionRefusedError.*\nCheck the network"),
     ):
         page(client)
     assert ["attempt 1 failed" in message for message in caplog.messages] == [True, False]
+    assert "".join(caplog.messages).isprintable(), "each in one line"
 
 
 @pytest.fixture

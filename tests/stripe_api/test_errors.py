@@ -8,7 +8,7 @@ import email.utils
 import pytest
 from requests.structures import CaseInsensitiveDict
 
-from airflow_provider_stripe_identity._stripe_api.errors import error_from_response, scrub
+from airflow_provider_stripe_identity._stripe_api.errors import error_from_response, in_one_line, scrub
 from airflow_provider_stripe_identity.exceptions import (
     StripeAPIError,
     StripeAuthenticationError,
@@ -71,8 +71,12 @@ def test_everything_that_stripe_says_is_in_the_error():
         "Slow down.",
     )
     assert (raised.request_id, raised.rate_limited_reason, raised.retry_after) == ("req_1", "endpoint-rate", 7.0)
-    for part in ("GET /v1/x", "429", "rate_limit_error", "Slow down", "req_1", "endpoint-rate"):
-        assert part in str(raised)
+    assert str(raised).split("\n") == [
+        "GET /v1/x: 429 rate_limit_error rate_limit p endpoint-rate: Slow down.",
+        "The account's request rate is used up, perhaps by others that share it; try again later.",
+        "Request-Id req_1",
+    ]
+    assert in_one_line(raised) == str(raised).replace("\n", " ")
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ SESSIONS = {
 def test_the_hook(gateway, hook, dropped, filters, named):
     list(hook.list_verification_sessions(**filters))
     gateway(dropped)
-    with pytest.raises(StripeAPIError, match=f"{named}.*gateway or proxy.*check the connection's host"):
+    with pytest.raises(StripeAPIError, match=rf"{named}.*\n.*gateway or proxy.*check the connection's host"):
         list(hook.list_verification_sessions(**filters))
 
 

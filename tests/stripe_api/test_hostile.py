@@ -133,7 +133,7 @@ ODD = {
     "a status of its own": (b"HTTP/1.1 999 marked_body\r\n\r\n", "999"),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "204"),
     "a partial answer": (b"HTTP/1.1 206 Partial Content\r\n\r\n" + EMPTY_LIST, "206"),
-    "a redirect to nowhere": (b"HTTP/1.1 302 Found\r\nLocation: http://[marked_body\r\n\r\n", "302.*never followed"),
+    "a redirect to nowhere": (b"HTTP/1.1 302 Found\r\nLocation: http://[marked_body\r\n\r\n", "never followed"),
     "a longer length": (OK + b"Content-Length: 1000\r\n\r\n" + EMPTY_LIST, f"{NO_ANSWER}.*IncompleteRead"),
     "a shorter length": (OK + b"Content-Length: 20\r\n\r\n" + EMPTY_LIST, NO_JSON),
     "two lengths": (OK + b"Content-Length: 20\r\nContent-Length: 30\r\n\r\n" + EMPTY_LIST, NO_ANSWER),
@@ -228,7 +228,8 @@ def test_stripes_words_cannot_begin_a_log_line(ask: Ask, name) -> None:
     with pytest.raises(StripeError, match="all is lost") as raised:
         ask(b"HTTP/1.1 400 Bad Request\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
     error = raised.value
-    for text in (str(error), error.message, error.type, error.code or "", error.param or ""):
+    problem, advice = str(error).split("\n")
+    for text in (problem, advice, error.message, error.type, error.code or "", error.param or ""):
         assert text.isprintable()
         assert len(text) < 2_000
 
@@ -238,7 +239,9 @@ def test_headers_cannot_begin_a_log_line(ask: Ask) -> None:
     folded = b"Request-Id: req_1\r\n forged\r\nStripe-Rate-Limited-Reason: x\r\n forged\r\n"
     with pytest.raises(StripeError, match="forged") as raised:
         ask(b"HTTP/1.1 429 Too Many Requests\r\n" + folded + b"\r\n")
-    assert str(raised.value).isprintable()
+    problem, advice, request_id = str(raised.value).split("\n")
+    assert (problem + advice + request_id).isprintable()
+    assert request_id == "Request-Id req_1 forged"
 
 
 @pytest.mark.parametrize("wait", ["1e999", "nan", "-1", "x", "Fri, 31 Dec 99999 23:59:59 GMT", "Fri, 31 Dec 2026", ""])

@@ -105,6 +105,7 @@ def test_an_outage_costs_its_own_length_and_no_more(stripe_identity_server, worl
     # One request of each worker, and then one probe at a time.
     assert len(failed) <= 4 + 12 + seconds
     said = [message for message in caplog.messages if "all requests wait for Stripe" in message]
+    assert "".join(said).isprintable(), "each in one line"
     assert 1 <= len(said) <= 1 + seconds // outage_module.LOG_EVERY
     assert sum("Stripe responds again" in message for message in caplog.messages) == 1
     assert not any("trying again" in message for message in caplog.messages)
