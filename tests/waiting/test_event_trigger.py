@@ -210,6 +210,7 @@ def test_no_error_ends_it(server, errors):
 
     run(scenario())
     assert any("Check the API key" in message for message in errors)
+    assert "".join(errors).isprintable(), "each in one line"
 
 
 def test_an_event_listed_late_is_fired(server):

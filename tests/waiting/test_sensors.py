@@ -111,11 +111,16 @@ class TestEveryMode:
 
     @pytest.mark.parametrize("fault", [Fault.status(503), Fault.reset(), Fault.rate_limited(), Fault.not_json()])
     @pytest.mark.usefixtures("instant_backoff")
-    def test_stripes_transient_errors_do_not_end_the_wait(self, server, check, mode, fault):
+    def test_stripes_transient_errors_do_not_end_the_wait(self, server, check, mode, fault, monkeypatch):
+        said: list[str] = []
+        note = lambda message, *values: said.append(message % values)  # noqa: E731
+        monkeypatch.setattr(StripeIdentityVerifiedSensor, "log", SimpleNamespace(info=note, warning=note))
         server.create_session(client_reference_id="user", status="verified")
         server.fault_every(1, fault)
         with pytest.raises(StillWaiting):
             check(mode)
+        (warning,) = [message for message in said if "checking again in the next interval" in message]
+        assert warning.isprintable(), "in one line"
         server.clear_faults()
         assert check(mode)
 
