@@ -241,7 +241,7 @@ def test_headers_cannot_begin_a_log_line(ask: Ask) -> None:
         ask(b"HTTP/1.1 429 Too Many Requests\r\n" + folded + b"\r\n")
     problem, advice, request_id = str(raised.value).split("\n")
     assert (problem + advice + request_id).isprintable()
-    assert request_id == "Request-Id req_1 forged"
+    assert request_id.split() == ["Request-Id", "req_1", "forged"]
 
 
 @pytest.mark.parametrize("wait", ["1e999", "nan", "-1", "x", "Fri, 31 Dec 99999 23:59:59 GMT", "Fri, 31 Dec 2026", ""])
