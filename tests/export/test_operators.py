@@ -18,6 +18,7 @@ from airflow.sdk import DAG
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from support.accounts import accounts
+from support.airflow_versions import said_by_us
 
 from airflow_provider_stripe_identity._airflow.version_compat import AirflowFailException
 from airflow_provider_stripe_identity._export import progress
@@ -263,8 +264,7 @@ def test_a_template_without_a_value_is_named(server, tmp_path, caplog, name):
     server.create_session(created=int(MAY_1.timestamp()))
     with caplog.at_level(logging.WARNING):
         operator(tmp_path / "x.jsonl", **{name: "None"}).execute(DAY)
-    told = [message.split(",")[0] for message in caplog.messages if "is the text None" in message]
-    assert told == [f"{name} is the text None"]
+    assert [message.split(",")[0] for message in said_by_us(caplog.records)] == [f"{name} is the text None"]
 
 
 def test_an_error_is_said_once(server, tmp_path):

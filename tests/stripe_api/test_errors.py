@@ -76,7 +76,11 @@ def test_everything_that_stripe_says_is_in_the_error():
         "The account's request rate is used up, perhaps by others that share it; try again later.",
         "Request-Id req_1",
     ]
-    assert in_one_line(raised) == str(raised).replace("\n", " ")
+    assert in_one_line(raised) == (
+        "GET /v1/x: 429 rate_limit_error rate_limit p endpoint-rate: Slow down. "
+        "The account's request rate is used up, perhaps by others that share it; try again later. Request-Id req_1"
+    )
+    assert in_one_line(error(429)).endswith("; try again later")
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,10 @@ ODD = {
     "a status of its own": (b"HTTP/1.1 999 marked_body\r\n\r\n", "999"),
     "no content": (b"HTTP/1.1 204 No Content\r\n\r\n", "204"),
     "a partial answer": (b"HTTP/1.1 206 Partial Content\r\n\r\n" + EMPTY_LIST, "206"),
-    "a redirect to nowhere": (b"HTTP/1.1 302 Found\r\nLocation: http://[marked_body\r\n\r\n", "never followed"),
+    "a redirect to nowhere": (
+        b"HTTP/1.1 302 Found\r\nLocation: http://[marked_body\r\n\r\n",
+        r"302.*\n.*never followed",
+    ),
     "a longer length": (OK + b"Content-Length: 1000\r\n\r\n" + EMPTY_LIST, f"{NO_ANSWER}.*IncompleteRead"),
     "a shorter length": (OK + b"Content-Length: 20\r\n\r\n" + EMPTY_LIST, NO_JSON),
     "two lengths": (OK + b"Content-Length: 20\r\nContent-Length: 30\r\n\r\n" + EMPTY_LIST, NO_ANSWER),

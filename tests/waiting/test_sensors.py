@@ -33,6 +33,15 @@ class StillWaiting(Exception):  # noqa: N818 - no error
 
 
 @pytest.fixture
+def said(monkeypatch):
+    """What the sensor logs."""
+    messages: list[str] = []
+    note = lambda message, *values: messages.append(message % values)  # noqa: E731
+    monkeypatch.setattr(StripeIdentityVerifiedSensor, "log", SimpleNamespace(info=note, warning=note))
+    return messages
+
+
+@pytest.fixture
 def check(server, monkeypatch):
     """Run a sensor until its first check is over; ``StillWaiting`` says that it would wait on."""
     pauses = []
@@ -111,10 +120,7 @@ class TestEveryMode:
 
     @pytest.mark.parametrize("fault", [Fault.status(503), Fault.reset(), Fault.rate_limited(), Fault.not_json()])
     @pytest.mark.usefixtures("instant_backoff")
-    def test_stripes_transient_errors_do_not_end_the_wait(self, server, check, mode, fault, monkeypatch):
-        said: list[str] = []
-        note = lambda message, *values: said.append(message % values)  # noqa: E731
-        monkeypatch.setattr(StripeIdentityVerifiedSensor, "log", SimpleNamespace(info=note, warning=note))
+    def test_stripes_transient_errors_do_not_end_the_wait(self, server, check, mode, fault, said):
         server.create_session(client_reference_id="user", status="verified")
         server.fault_every(1, fault)
         with pytest.raises(StillWaiting):
@@ -169,11 +175,8 @@ class TestEveryMode:
             sensor.execute(CONTEXT)
         assert len(server.requests) == 0
 
-    def test_a_template_without_a_value_is_named(self, server, check, mode, monkeypatch):
+    def test_a_template_without_a_value_is_named(self, server, check, mode, said):
         """It would wait for a person of that name until its timeout."""
-        said: list[str] = []
-        note = lambda message, *_: said.append(message)  # noqa: E731
-        monkeypatch.setattr(StripeIdentityVerifiedSensor, "log", SimpleNamespace(info=note, warning=note))
         sensor = StripeIdentityVerifiedSensor(task_id="wait", client_reference_id="None", **MODES[mode])
         assert not sensor.poke(CONTEXT).is_done
         assert said[0].startswith("client_reference_id is the text None")
